@@ -1,0 +1,17 @@
+"""Differentiable implicit layers in JAX: `x = F(x, θ)` or `R(x, θ) = 0`, solved and differentiated exactly."""
+
+from ._adjoints import Implicit as Implicit
+from ._adjoints import Neumann as Neumann
+from ._adjoints import OneStep as OneStep
+from ._adjoints import Unrolled as Unrolled
+from ._errors import ConvergenceError as ConvergenceError
+from ._linear import SmallLU as SmallLU
+from ._methods import Anderson as Anderson
+from ._methods import Auto as Auto
+from ._methods import Newton as Newton
+from ._methods import Picard as Picard
+from ._methods import PseudoTransient as PseudoTransient
+from ._solution import Solution as Solution
+from ._solution import Status as Status
+from ._solve import fixed_point as fixed_point
+from ._solve import root as root

@@ -1,0 +1,159 @@
+"""The derivative of a solution by the implicit function theorem.
+
+At a solution, R(x, θ) = 0. With A = ∂R/∂x, B = ∂R/∂θ, and for the auxiliary output y = G(x, θ), the tangents obey
+
+    R(x, θ) = 0   =>   A ẋ + B θ̇ = 0                                                              (1)
+    y = G(x, θ)   =>   ẏ = Gₓ ẋ + G_θ θ̇                                                            (2)
+
+With the tangent of θ as an unknown too, (1) and (2) are one block-triangular linear system M u = b,
+
+    | I     0    0 | | θ̇ |   | θ̇ |
+    | B     A    0 | | ẋ | = | 0 |                                                                 (3)
+    | −G_θ  −Gₓ  I | | ẏ |   | 0 |
+
+solved from the top: keep θ̇, solve with A, multiply. Its transpose Mᵀ w = c, with c = (0, x̄, ȳ), is solved from the
+bottom: keep ȳ, then
+
+    Aᵀ λ = x̄ + Gₓᵀ ȳ,     θ̄ = −Bᵀ λ + G_θᵀ ȳ                                                       (4)
+
+which is reverse mode: one solve with Aᵀ for one cotangent, whatever the number of parameters. `custom_linear_solve`
+makes of (3) and (4) one linear operation that JAX can transpose, batch, and differentiate again (it differentiates
+M u = b), so a single JVP rule gives forward, reverse and higher derivatives. That the whole of M is in it, and not A
+alone, lets us say what the derivative of a failed solve is: NaN, but exactly 0 where the cotangent is 0, although B at
+such a point may hold NaN. A and B are evaluated at the solution and at the θ that is being differentiated.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array, Bool
+
+from . import _linear, _tree
+from ._errors import raise_where
+from ._layout import is_differentiable
+from ._loop import Outcome
+from ._problem import Problem
+from ._solution import Status, Summary
+from ._tree import Leaves
+
+
+class Rule(NamedTuple):
+    """What the derivative needs that is not an array."""
+
+    problem: Problem
+    linear_solver: lx.AbstractLinearSolver
+    throw: bool
+    summary: Summary
+
+
+def differentiable(rule: Rule, outcome: Outcome, scale: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
+    """x and y = G(x, θ) as functions of θ. `outcome`, and `scale`, the typical size of the unknowns, are constants."""
+    return _solution(rule, outcome, scale, theta)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _solution(rule: Rule, outcome: Outcome, scale: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
+    return outcome.x, (_evaluate(rule, outcome.x, theta)[1] if rule.problem.aux else ())
+
+
+def _evaluate(rule: Rule, x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
+    """R(x, θ), and that part of y = G(x, θ) that has a derivative."""
+    residual, aux = rule.problem.evaluate(x, theta)
+    return residual, tuple(leaf for leaf in aux if is_differentiable(leaf))
+
+
+@partial(_solution.defjvp, symbolic_zeros=True)
+def _solution_jvp(rule: Rule, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    outcome, scale, theta = primals
+    # Not `outcome.x`: x is a function of θ, also where this rule is itself differentiated.
+    x, y = _solution(rule, outcome, scale, theta)
+    moving = [i for i, tangent in enumerate(tangents[2]) if not isinstance(tangent, SymbolicZero)]
+    if not moving:
+        return (x, y), (_tree.zeros_like(x), _tree.zeros_like(y))
+    theta_m, theta_dot = (tuple(values[i] for i in moving) for values in (theta, tangents[2]))
+
+    def at(x: Leaves, theta_m: Leaves) -> tuple[Leaves, Leaves]:
+        theta_all = list(theta)
+        for i, leaf in zip(moving, theta_m):
+            theta_all[i] = leaf
+        return _evaluate(rule, x, tuple(theta_all))
+
+    def residual_at(x: Leaves) -> Leaves:
+        return at(x, theta_m)[0]
+
+    def M(u: _Block) -> _Block:
+        """(3), left-hand side."""
+        _, (r_dot, y_dot) = jax.jvp(at, (x, theta_m), (u.x, u.theta))
+        product = _Block(u.theta, r_dot, _tree.sub(u.y, y_dot))
+        return jax.tree.map(lambda leaf: leaf + _zeros(leaf, x[0]), product)
+
+    def solve(_: Any, b: _Block) -> _Block:
+        """(3), from the top."""
+        _, (B_theta, _) = jax.jvp(lambda theta_m: at(x, theta_m), (theta_m,), (b.theta,))
+        _, A = _linear.linearise(residual_at, x, rule.linear_solver)
+        x_dot, ok = _linear.solve(A, _tree.sub(b.x, B_theta), rule.linear_solver, scale)
+        y_dot = ()
+        if y:
+            _, (_, moved) = jax.jvp(at, (x, theta_m), (x_dot, b.theta))
+            y_dot = _tree.axpy(1, moved, b.y)
+        x_dot, y_dot = _verdict(rule, outcome, ok, b, (x_dot, y_dot))
+        return _Block(b.theta, x_dot, y_dot)
+
+    def solve_transposed(_: Any, c: _Block) -> _Block:
+        """(4)."""
+        _, pullback = jax.vjp(at, x, theta_m)
+        right = c.x
+        if y:
+            right = _tree.axpy(1, pullback((_tree.zeros_like(x), c.y))[0], right)
+        A_transposed = _linear.linearise_transposed(residual_at, x, rule.linear_solver)
+        w_x, ok = _linear.solve(A_transposed, right, rule.linear_solver, scale, transpose=True)
+        _, moved = pullback((tuple(-leaf for leaf in w_x), c.y))
+        w_x, moved = _verdict(rule, outcome, ok, c, (w_x, moved))
+        return _Block(_tree.axpy(1, moved, c.theta), w_x, c.y)
+
+    b = _Block(theta_dot, tuple(_zeros(leaf, theta_dot[0]) for leaf in x), tuple(_zeros(leaf, theta_dot[0]) for leaf in y))
+    u = jax.lax.custom_linear_solve(M, b, solve, solve_transposed)
+    return (x, y), (u.x, u.y)
+
+
+class _Block(NamedTuple):
+    """A vector of the block system: an unknown (θ̇, ẋ, ẏ), or a right-hand side."""
+
+    theta: Leaves
+    x: Leaves
+    y: Leaves
+
+
+def _zeros(like: Array, of: Array) -> Array:
+    """Exact zeros shaped like `like` that JAX takes for a linear function of `of`.
+
+    `custom_linear_solve` is transposed only if every part of its right-hand side is linear, none a known constant:
+    in first derivatives the right-hand side is linear in θ̇, in second ones the derivative of M is in x.
+    """
+    nothing = jnp.ravel(of)[:0].astype(like.dtype)
+    return jax.lax.pad(nothing, jnp.zeros((), like.dtype), [(like.size, 0, 0)]).reshape(like.shape)
+
+
+def _verdict(rule: Rule, outcome: Outcome, ok: Bool[Array, ""], right: _Block, values: Any) -> Any:
+    """`values`, but NaN if the solve or its linear solve failed, but exactly 0 if the right-hand side is."""
+    moving = ~_tree.is_zero((*right.theta, *right.x, *right.y))
+    failed = moving & (~ok | (outcome.status != Status.CONVERGED))
+    if rule.throw:
+        numbers = (outcome.status, outcome.nit, outcome.residual, outcome.component)
+        values = raise_where(failed, values, partial(_complaint, rule.summary), *numbers, name="derivative")
+
+    def judged(leaf: Array) -> Array:
+        return jnp.where(moving, jnp.where(failed, jnp.nan, leaf), 0).astype(leaf.dtype)
+
+    return jax.tree.map(judged, values)
+
+
+def _complaint(summary: Summary, failed: np.ndarray, status: Any, nit: Any, residual: Any, component: Any) -> str:
+    solved = status == Status.CONVERGED
+    status = np.where(failed & solved, Status.LINEAR_SOLVE_FAILED, np.where(failed, status, Status.CONVERGED))
+    return f"`{summary.caller}`, derivative: {summary.describe(status, nit, residual, component)}"

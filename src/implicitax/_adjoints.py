@@ -1,0 +1,94 @@
+"""The choice of derivative, as the user states it."""
+
+import equinox as eqx
+import lineax as lx
+
+from ._linear import NeumannSeries
+
+
+class AbstractAdjoint(eqx.Module):
+    """How a solution is differentiated. Under every adjoint x0 has the derivative 0."""
+
+
+class Implicit(AbstractAdjoint):
+    """The exact derivative by the implicit function theorem: `A ẋ = −B θ̇`, or `Aᵀ λ = x̄, θ̄ = −Bᵀ λ`. The default.
+
+    **Arguments:**
+
+    - `linear_solver`: a Lineax solver for A and Aᵀ. By default by size: `SmallLU()` up to 6 unknowns, `lineax.LU()` up
+      to 1000, above that matrix-free `lineax.GMRES(...)`. `Solution.linear_solver` says which.
+
+    **Cost:** one linear solve for each tangent or cotangent; a Jacobian factorises A once. Nothing depends on the
+    number of iterations, neither time nor memory.
+
+    **Fails:** where A is singular, or a matrix-free solver does not converge: an error with `throw=True`, NaN else.
+
+    ```python
+    >>> import jax, implicitax as ix, lineax as lx
+    >>> solve = lambda a: ix.root(lambda x: x**2 - a, 1.0, adjoint=ix.Implicit(linear_solver=lx.QR())).x
+    >>> print(round(float(jax.grad(solve)(4.0)), 6))
+    0.25
+
+    ```
+    """
+
+    linear_solver: lx.AbstractLinearSolver | None = None
+
+    def __check_init__(self) -> None:
+        if self.linear_solver is not None and not isinstance(self.linear_solver, lx.AbstractLinearSolver):
+            raise TypeError(
+                "`Implicit(linear_solver=...)`: expected a Lineax linear solver, got a "
+                f"{type(self.linear_solver).__name__}. Perhaps the class was given, or the solver of the equation "
+                "itself. Write for instance `ix.Implicit(linear_solver=lineax.LU())`."
+            )
+
+
+class Neumann(AbstractAdjoint):
+    """The derivative by a truncated series: `(I − J)⁻¹ ≈ Σₖ Jᵏ`, k = 0 … terms, with `J = ∂F/∂x`. Fixed points only.
+
+    Also called the phantom gradient. Needs products with J only, no linear solve. Its relative error is of the order
+    `ρ(J)^(terms+1)`, and it grows with `terms` where an eigenvalue of J exceeds 1 in modulus.
+
+    **Source:** Geng et al., On Training Implicit Models, NeurIPS 2021, arXiv:2111.05177.
+    """
+
+    terms: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.terms, int) or self.terms < 0:
+            raise ValueError(
+                f"`Neumann(terms=...)`: expected an integer of at least 0, got {self.terms!r}. It counts the powers of "
+                "∂F/∂x beyond the identity. Use 5, or `ix.Implicit()` for the exact derivative."
+            )
+
+    @property
+    def linear_solver(self) -> NeumannSeries:
+        return NeumannSeries(self.terms)
+
+
+class OneStep(Neumann):
+    """The derivative of one evaluation of F at the solution, `ẋ ≈ ∂F/∂θ θ̇`: `Neumann(0)`. Fixed points only.
+
+    **Source:** Bolte, Pauwels and Vaiter, One-step differentiation of iterative algorithms, NeurIPS 2023,
+    arXiv:2305.13768.
+    """
+
+    terms: int = eqx.field(static=True, default=0, init=False)
+
+
+class Unrolled(AbstractAdjoint):
+    """The derivative of the iteration itself, `steps` times: the reference to compare with.
+
+    Runs exactly `steps` iterations of the solver in a checkpointed `scan`, with no stopping, and lets JAX differentiate
+    them. Time grows with `steps`, and memory too: one state an iteration. With `solver=None` or `Auto` it is plain
+    iteration for a fixed point, Newton's for a root; `Picard` and `Newton` can be given.
+    """
+
+    steps: int = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(
+                f"`Unrolled(steps=...)`: expected an integer of at least 1, got {self.steps!r}. It is the number of "
+                "iterations, all of which are differentiated. Use as many as the solver needs to converge."
+            )

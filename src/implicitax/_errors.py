@@ -1,0 +1,49 @@
+"""The exceptions, and raising them from inside a compiled computation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+
+class ConvergenceError(RuntimeError):
+    """A solve, or the linear solve of its derivative, failed under `throw=True`.
+
+    Raised from eager code. Inside a trace JAX wraps the same text in its own runtime error.
+    """
+
+
+def mistake(argument: str, expected: str, got: str, cause: str, remedy: str) -> str:
+    """The text of an error about an argument: where, expected what, got what, why likely, what to do."""
+    return f"`{argument}`: expected {expected}, got {got}. {cause} {remedy}"
+
+
+def raise_where(
+    failed: Bool[Array, ""], values: Any, text: Callable[..., str], *numbers: Array, name: str = "solve"
+) -> Any:
+    """`values` unchanged, but a run-time error if `failed` in any lane.
+
+    `text(failed, *numbers)` is called on the host, with NumPy arrays that have one leading axis for each enclosing
+    `vmap`. The callback is behind a branch: a run that does not fail pays for one predicate.
+    """
+
+    def complain(*arrays: Any) -> Any:
+        failed, *numbers = (np.asarray(array) for array in arrays)
+        if failed.any():
+            raise ConvergenceError(text(failed, *numbers))
+        return np.ones(failed.shape, bool)
+
+    def call(*arrays: Array) -> Array:
+        struct = jax.ShapeDtypeStruct(failed.shape, jnp.bool_)
+        return jax.pure_callback(complain, struct, *arrays, vmap_method="broadcast_all")
+
+    with jax.named_scope(f"implicitax_check_{name}"):
+        passed = jax.lax.cond(
+            eqxi.unvmap_any(failed), call, lambda failed, *_: jnp.ones_like(failed), failed, *numbers
+        )
+        # The value must depend on the check, or the compiler drops it.
+        return jax.tree.map(lambda leaf: jnp.where(passed, leaf, jnp.zeros_like(leaf)), values)

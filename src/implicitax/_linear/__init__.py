@@ -1,0 +1,133 @@
+"""Solves with A = ∂R/∂x and with its transpose, for Newton's step and for the derivative alike.
+
+A linear solver is any Lineax solver. What is ours is around it: the choice by size, A as a dense matrix or as a
+function of its own, a scaling that makes the units of the unknowns irrelevant, and a verdict on the result.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Bool, Float
+
+from .. import _tree
+from .._tree import Leaves
+from .neumann import NeumannSeries as NeumannSeries
+from .small_lu import SmallLU as SmallLU
+
+Linear: TypeAlias = Float[Array, "n n"] | Callable[[Leaves], Leaves]  # A as a matrix, or as the product v ↦ A v
+
+# From the benchmark `benchmarks/linear.py`: where the unrolled and the dense decomposition stop paying.
+SMALL = 6
+DENSE = 1000
+
+
+def choose(size: int, dtype: jnp.dtype) -> lx.AbstractLinearSolver:
+    """The solver for a system of `size` unknowns: unrolled LU, dense LU, matrix-free GMRES."""
+    if size <= SMALL:
+        return SmallLU()
+    if size <= DENSE:
+        return lx.LU()
+    # Two digits below the tolerance at which the equation itself is solved.
+    tolerance = 1e-2 * float(jnp.finfo(dtype).eps) ** (2 / 3)
+    return lx.GMRES(rtol=tolerance, atol=tolerance, restart=50, max_steps=40, stagnation_iters=10)
+
+
+def is_dense(solver: lx.AbstractLinearSolver) -> bool:
+    """Whether the solver is given A as a matrix. Any other gets products with A, and may form the matrix itself."""
+    return isinstance(solver, SmallLU | lx.LU | lx.QR | lx.SVD | lx.AutoLinearSolver)
+
+
+def linearise(
+    residual: Callable[[Leaves], Leaves], x: Leaves, solver: lx.AbstractLinearSolver
+) -> tuple[Leaves, Linear]:
+    """R(x) and A at x, in one evaluation of R: as a matrix, or as the product v ↦ A v, as the solver wants it."""
+    if not is_dense(solver):
+        return jax.linearize(residual, x)
+    flat = _tree.ravel(x)
+
+    def at(vector: Float[Array, " n"]) -> tuple[Float[Array, " n"], Leaves]:
+        value = residual(_tree.unravel(vector, x))
+        return _tree.ravel(value), value
+
+    def column(direction: Float[Array, " n"]) -> tuple[Leaves, Float[Array, " n"]]:
+        _, tangent, value = jax.jvp(at, (flat,), (direction,), has_aux=True)
+        return value, tangent
+
+    return jax.vmap(column, out_axes=(None, 1))(jnp.eye(flat.size, dtype=flat.dtype))
+
+
+def linearise_transposed(
+    residual: Callable[[Leaves], Leaves], x: Leaves, solver: lx.AbstractLinearSolver
+) -> Linear:
+    """Aᵀ at x, as `linearise` gives A."""
+    if is_dense(solver):
+        # n tangents of R rather than n cotangents: forward mode is cheaper, and what Newton's step has compiled too.
+        return linearise(residual, x, solver)[1].T
+    _, pullback = jax.vjp(residual, x)
+    return lambda cotangent: pullback(cotangent)[0]
+
+
+def solve_dense(
+    matrix: Float[Array, "n n"], b: Float[Array, " n"], solver: lx.AbstractLinearSolver
+) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
+    """A⁻¹ b, and whether it can be trusted.
+
+    Rows and columns are first scaled to a largest entry of 1, so that neither the solver nor the verdict depends on
+    the units of the equations and of the unknowns.
+    """
+    rows = _reciprocal(jnp.max(jnp.abs(matrix), axis=1))
+    columns = _reciprocal(jnp.max(jnp.abs(matrix * rows[:, None]), axis=0))
+    scaled, scaled_b = matrix * rows[:, None] * columns, b * rows
+    y, result = _apply(solver, lx.MatrixLinearOperator(scaled), scaled_b)
+    # A solution as large as this is the answer of a matrix that is singular to working precision.
+    largest = jnp.max(jnp.abs(scaled_b))
+    regular = jnp.max(jnp.abs(y)) * (8 * b.size * jnp.finfo(b.dtype).eps) <= largest
+    return y * columns, result & regular & _solves(scaled @ y, scaled_b, jnp.max(jnp.abs(y)))
+
+
+def solve(
+    A: Linear, b: Leaves, solver: lx.AbstractLinearSolver, scale: Leaves, transpose: bool = False
+) -> tuple[Leaves, Bool[Array, ""]]:
+    """A⁻¹ b, and whether it can be trusted.
+
+    `scale` holds the typical size of each unknown: a matrix-free solver works on D⁻¹ A D with D = diag(scale), or, if
+    A is a transpose, on D A D⁻¹.
+    """
+    if not callable(A):
+        y, ok = solve_dense(A, _tree.ravel(b), solver)
+        return _tree.unravel(y, b), ok
+
+    inverse = tuple(1 / s for s in scale)
+    if transpose:
+        scale, inverse = inverse, scale
+    operator = lx.FunctionLinearOperator(
+        lambda v: _tree.mul(inverse, A(_tree.mul(scale, v))),
+        tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in b),
+    )
+    # Normalised, so that the solver's absolute tolerance is one relative to b.
+    scaled = _tree.mul(inverse, b)
+    size = _tree.max_norm(scaled)
+    unit = tuple((leaf / jnp.where(size > 0, size, 1)).astype(leaf.dtype) for leaf in scaled)
+    y, ok = _apply(solver, operator, unit)
+    if not isinstance(solver, NeumannSeries):
+        ok &= _solves(_tree.ravel(operator.mv(y)), _tree.ravel(unit), jnp.zeros(()))
+    return tuple((leaf * size).astype(leaf.dtype) for leaf in _tree.mul(scale, y)), ok
+
+
+def _apply(solver: lx.AbstractLinearSolver, operator: lx.AbstractLinearOperator, b: Leaves | Array) -> tuple:
+    # `init` and `compute`, not `lineax.linear_solve`: its primitive would only repeat what `_adjoint.py` does.
+    y, result, _ = solver.compute(solver.init(operator, {}), b, {})
+    return y, result == lx.RESULTS.successful
+
+
+def _solves(product: Array, b: Array, size: Array) -> Bool[Array, ""]:
+    """Whether A y = b holds to half the digits: what a solver that failed, and does not know it, never reaches."""
+    tolerance = float(jnp.finfo(b.dtype).eps) ** 0.5
+    return jnp.max(jnp.abs(product - b)) <= tolerance * (jnp.max(jnp.abs(b)) + size)
+
+
+def _reciprocal(values: Array) -> Array:
+    return jnp.where(values > 0, 1 / values, 1)

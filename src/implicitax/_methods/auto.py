@@ -1,0 +1,44 @@
+"""The default method, chosen in this one place."""
+
+from typing import Any
+
+from .. import _linear
+from .._tree import Leaves
+from .anderson import Anderson
+from .base import AbstractSolver, Evaluation, Proposal, Tolerance
+from .newton import Newton
+from .pseudo_transient import PseudoTransient
+
+
+class Auto(AbstractSolver):
+    """The default: the method chosen by kind and by size.
+
+    | | few unknowns (n ≤ 6) | more |
+    |---|---|---|
+    | `fixed_point` | `PseudoTransient()` | `Anderson(memory=10)` |
+    | `root` | `Newton()` | `Newton()`, matrix-free for n > 1000 |
+
+    For a fixed point it aims at the one that plain iteration from x0 reaches, in fewer evaluations, and converges where
+    plain iteration oscillates or leaves the domain of F.
+
+    ```python
+    >>> import implicitax as ix
+    >>> sol = ix.fixed_point(lambda x: 10 / x**2, 2.0)  # plain iteration diverges: ∂F/∂x = −2
+    >>> print(round(float(sol.x), 6), sol.solver)
+    2.154435 PseudoTransient(linear_solver=SmallLU())
+
+    ```
+    """
+
+    kinds = ("fixed_point", "root")
+
+    def choose(self, kind: str, size: int) -> AbstractSolver:
+        if kind == "root":
+            return Newton()
+        return PseudoTransient() if size <= _linear.SMALL else Anderson(memory=10)
+
+    def init(self, x: Leaves) -> Any:
+        raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")
+
+    def step(self, at: Evaluation, state: Any, tolerance: Tolerance) -> Proposal:
+        raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")

@@ -1,0 +1,80 @@
+"""What a method is: where to evaluate next. Stopping, limits, the best point and the verdict are the loop's."""
+
+import abc
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Bool, Float
+
+from .. import _tree
+from .._solution import Status
+from .._tree import Leaves
+
+
+class Tolerance(NamedTuple):
+    """`atol + rtol·|x|`, one pair of values (or arrays) a leaf."""
+
+    rtol: Leaves
+    atol: Leaves
+
+    def at(self, x: Leaves) -> Leaves:
+        return tuple(
+            (jnp.broadcast_to(a + r * jnp.abs(xi), xi.shape)).astype(xi.dtype)
+            for a, r, xi in zip(self.atol, self.rtol, x)
+        )
+
+
+def ratio(values: Leaves, tolerance: Leaves) -> Float[Array, ""]:
+    """max |vᵢ| / tolᵢ: at most 1 where the tolerance is met. NaN or infinite where a value is."""
+    return _tree.max_norm(
+        tuple(jnp.where(v == 0, jnp.zeros_like(v), jnp.abs(v) / t) for v, t in zip(values, tolerance))
+    )
+
+
+class Evaluation(NamedTuple):
+    """One evaluation of the problem."""
+
+    x: Leaves
+    residual: Leaves
+    A: Any  # ∂R/∂x as `linear_solver` of the method wants it; None for a method that has none
+    finite: Bool[Array, ""]
+
+
+class Proposal(NamedTuple):
+    """Where to evaluate next."""
+
+    x: Leaves
+    state: Any
+    status: Any = Status.RUNNING  # or how the method ended, if it has nothing left to try
+    correction: Leaves | None = None  # A⁻¹ R at the point evaluated, where the method has computed it
+
+
+class AbstractSolver(eqx.Module):
+    """A method to solve `x = F(x)` or `R(x) = 0`."""
+
+    linear_solver: ClassVar[lx.AbstractLinearSolver | None] = None
+    kinds: ClassVar[tuple[str, ...]] = ("fixed_point",)
+    recovers: ClassVar[bool] = False  # steps back from a point where the residual is not finite
+    default_max_steps: ClassVar[int] = 1000
+
+    def resolve(self, size: int, dtype: Any) -> "AbstractSolver":
+        """The same method with everything that is left open decided for a state of this size and dtype."""
+        return self
+
+    @abc.abstractmethod
+    def init(self, x: Leaves) -> Any:
+        """The state before the first evaluation."""
+
+    @abc.abstractmethod
+    def step(self, at: Evaluation, state: Any, tolerance: Tolerance) -> Proposal:
+        """The next point, given the evaluation at the one proposed last (the guess at first)."""
+
+
+def typical_size(x: Leaves, tolerance: Tolerance, residual: Leaves | None = None) -> Leaves:
+    """The size of each unknown that makes it comparable with the others: its tolerance at x and, if given, at F(x)."""
+    size = tolerance.at(x)
+    if residual is not None:
+        size = tuple(jnp.maximum(a, b) for a, b in zip(size, tolerance.at(_tree.axpy(1, residual, x))))
+    return tuple(jnp.where((s > 0) & jnp.isfinite(s), s, 1) for s in size)

@@ -1,0 +1,30 @@
+"""Optimistix's solvers, run as they are."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import optimistix as optx
+from jaxtyping import Array
+
+from .._problem import Problem
+from .._tree import Leaves
+
+FOREIGN = (
+    optx.AbstractRootFinder,
+    optx.AbstractFixedPointSolver,
+    optx.AbstractLeastSquaresSolver,
+    optx.AbstractMinimiser,
+)
+
+
+def run(problem: Problem, solver: Any, theta: Leaves, x0: Leaves, max_steps: Array) -> tuple[Leaves, Array]:
+    """The point at which an Optimistix solver stops, by its own tolerances, and the steps it took."""
+    if isinstance(solver, optx.AbstractFixedPointSolver) and problem.kind == "fixed_point":
+
+        def F(x: Leaves, theta: Leaves) -> Leaves:
+            return tuple(xi + ri for xi, ri in zip(x, problem.residual(x, theta)))
+
+        sol = optx.fixed_point(F, solver, x0, theta, max_steps=max_steps, throw=False)
+    else:
+        sol = optx.root_find(problem.residual, solver, x0, theta, max_steps=max_steps, throw=False)
+    return sol.value, jnp.asarray(sol.stats["num_steps"], jnp.int32)

@@ -1,0 +1,52 @@
+"""Plain iteration, with or without damping."""
+
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array
+
+from .. import _tree
+from .._tree import Leaves
+from .base import AbstractSolver, Evaluation, Proposal, Tolerance
+
+
+class Picard(AbstractSolver):
+    """Picard iteration: `x ← x + damping·(F(x) − x)`.
+
+    Converges from nearby if every eigenvalue λ of ∂F/∂x has `|1 + damping·(λ − 1)| < 1`, by that factor an iteration.
+    With `damping=1` this is `x ← F(x)`; a smaller damping suppresses oscillations (real λ < −1). It finds the fixed
+    point that plain iteration finds, by definition.
+
+    **Arguments:**
+
+    - `damping`: factor of the step, in (0, 1]; a float or a scalar array.
+
+    **Cost:** one evaluation of F an iteration.
+
+    **Fails:** with `Status.NON_FINITE` at the first iterate where F is not finite, with `Status.STALLED` where the
+    residual has stopped decreasing (a cycle, divergence), with `Status.STEP_LIMIT` where it is too slow.
+
+    ```python
+    >>> import jax.numpy as jnp, implicitax as ix
+    >>> sol = ix.fixed_point(lambda x: jnp.cos(x), 1.0, solver=ix.Picard())
+    >>> print(round(float(sol.x), 6), int(sol.nit))
+    0.739085 23
+
+    ```
+    """
+
+    damping: float | Array = 1.0
+    default_max_steps = 10_000
+
+    def __check_init__(self) -> None:
+        if not eqx.is_array(self.damping) and not 0 < self.damping <= 1:
+            raise ValueError(
+                f"`Picard(damping=...)`: expected a factor in (0, 1], got {self.damping}. 1 is plain iteration, a "
+                "smaller one takes that part of each step. Use 0.5 against oscillations."
+            )
+
+    def init(self, x: Leaves) -> tuple[()]:
+        return ()
+
+    def step(self, at: Evaluation, state: Any, tolerance: Tolerance) -> Proposal:
+        return Proposal(_tree.axpy(self.damping, at.residual, at.x), state)

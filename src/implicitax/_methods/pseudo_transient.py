@@ -1,0 +1,115 @@
+"""Newton's method that follows plain iteration: implicit Euler steps along dx/dt = F(x) − x."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Bool, Float
+
+from .. import _linear, _tree
+from .._solution import Status
+from .._tree import Leaves
+from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
+
+_LONGEST, _SHORTEST = 1e12, 1e-9  # time steps: the first is Newton's step to all digits, the second no step at all
+
+
+class _State(NamedTuple):
+    base: Leaves  # the last point accepted,
+    residual: Leaves
+    A: Float[Array, "n n"]
+    size: Float[Array, ""]  # and the norm of its residual;
+    predicted: Leaves  # the residual that the linear model predicts at the point proposed
+    time_step: Float[Array, ""]
+    weights: Leaves
+    first: Bool[Array, ""]
+
+
+class PseudoTransient(AbstractSolver):
+    """Pseudo-transient continuation: `(I/h − A) d = F(x) − x`, `x ← x + d`, with `A = ∂F/∂x − I`.
+
+    Each iteration is one implicit Euler step of length h along `dx/dt = F(x) − x`, the flow whose explicit Euler steps
+    of length 1 are plain iteration. h grows while the linear model predicts the residual well, until the step is
+    Newton's, and shrinks when it does not or when F is not finite there, until the step is a short one of damped
+    plain iteration. So it converges quadratically, and does so to the fixed point that the flow from x0 reaches: one at
+    which every eigenvalue of ∂F/∂x has a real part below 1, which includes the oscillations on which plain iteration
+    diverges (real eigenvalues below −1). A step against the direction of plain iteration is not taken.
+
+    **Arguments:**
+
+    - `linear_solver`: a Lineax solver that factorises matrices; by default by size, `SmallLU` or `lineax.LU`.
+
+    **Cost:** an iteration is one evaluation of F together with n of its tangents, and one dense linear solve.
+
+    **Fails:** with `Status.STALLED` where not even a step of 1e-9 of plain iteration goes well (F is discontinuous, or
+    not finite all around).
+
+    **Source:** Kelley and Keyes, SIAM J. Numer. Anal. 35 (1998) 508, doi:10.1137/S0036142996304796; the step control
+    by the agreement with the linear model is ours.
+
+    ```python
+    >>> import jax.numpy as jnp, implicitax as ix
+    >>> sol = ix.fixed_point(lambda x: 4 - 3 * jnp.tanh(x), 1.0, solver=ix.PseudoTransient())
+    >>> print(round(float(sol.x), 6), bool(sol.success))
+    1.299018 True
+
+    ```
+    """
+
+    linear_solver: lx.AbstractLinearSolver | None = None
+    recovers = True
+    default_max_steps = 200
+
+    def resolve(self, size: int, dtype: Any) -> "PseudoTransient":
+        if self.linear_solver is None:
+            return PseudoTransient(_linear.choose(min(size, _linear.DENSE), dtype))
+        if not _linear.is_dense(self.linear_solver):
+            raise ValueError(
+                "`PseudoTransient(linear_solver=...)`: expected a solver that factorises a matrix, got "
+                f"{type(self.linear_solver).__name__}. The matrix I/h − A changes with every step. Use `SmallLU()`, "
+                "`lineax.LU()` or `lineax.QR()`, or for a large state `Anderson()`."
+            )
+        return self
+
+    def init(self, x: Leaves) -> _State:
+        dtype, n = _tree.work_dtype(x), _tree.size(x)
+        one = jnp.ones((), dtype)
+        return _State(x, x, jnp.zeros((n, n), dtype), one * jnp.inf, x, one, x, jnp.asarray(True))
+
+    def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
+        weights = _tree.where(
+            state.first,
+            tuple(1 / size for size in typical_size(at.x, tolerance, at.residual)),
+            state.weights,
+        )
+        size = _tree.norm(_tree.mul(weights, at.residual))
+        missed = _tree.norm(_tree.mul(weights, _tree.sub(at.residual, state.predicted))) / state.size
+
+        accepted = state.first | (at.finite & ((size < state.size) | (missed <= 0.5)))
+        growth = jnp.where(accepted, jnp.clip(0.5 / missed, 0.5, 100), 0.25)
+        growth = jnp.where(state.first, 1, growth)
+        h = jnp.minimum(state.time_step * growth, _LONGEST).astype(size.dtype)
+
+        base = _tree.where(accepted, at.x, state.base)
+        residual = _tree.where(accepted, at.residual, state.residual)
+        A = jnp.where(accepted, at.A, state.A)
+
+        r = _tree.ravel(residual)
+        euler, regular = _linear.solve_dense(jnp.eye(r.size, dtype=r.dtype) / h - A, r, self.linear_solver)
+        w2r = r * _tree.ravel(weights) ** 2
+        # Where ∂F/∂x has an eigenvalue above 1 + 1/h, the step would go back to what plain iteration moves away from.
+        forward = regular & (jnp.dot(euler, w2r) > 0)
+        d = jnp.where(forward, euler, jnp.minimum(h, 1) * r)
+
+        following = _State(
+            base=base,
+            residual=residual,
+            A=A,
+            size=jnp.where(accepted, size, state.size),
+            predicted=_tree.unravel(r + A @ d, base),
+            time_step=h,
+            weights=weights,
+            first=state.first & False,
+        )
+        status = jnp.where(h < _SHORTEST, Status.STALLED, Status.RUNNING)
+        return Proposal(_tree.axpy(1, _tree.unravel(d, base), base), following, status)

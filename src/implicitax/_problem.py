@@ -1,0 +1,167 @@
+"""The residual as a pure function of the state and of every array that F depends on.
+
+`hoist` traces F once. What F reads besides its state, its own leaves, `*args`, and arrays or tracers it closes over,
+becomes one tuple `theta`; what remains is a jaxpr without constants, `(theta, x) -> F(x)`, which every later stage
+evaluates: the loop, the Jacobian, the derivative. F itself is not called again.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import jax.extend.core as jex_core
+import jax.numpy as jnp
+
+from . import _tree
+from ._checks import check_guess, check_output, needs_float
+from ._fingerprint import fingerprint, same
+from ._layout import Layout, from_real, is_complex, is_dynamic, is_number, is_unknown, path_names, shape_of, to_real
+from ._tree import Leaves
+
+Kind = Literal["fixed_point", "root"]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A fixed point `x = F(x, theta)` or a root `R(x, theta) = 0`, over real leaves."""
+
+    kind: Kind
+    caller: str  # the public function, for messages
+    jaxpr: Any  # (x, theta) -> (F(x) or R(x), aux); theta beyond `num_traced` enters as its constants
+    num_traced: int
+    complex_closed: tuple[bool, ...]
+    state: Layout
+    x_struct: tuple[jax.ShapeDtypeStruct, ...]
+    paths: tuple[str, ...]  # one a real leaf of the state
+    aux: Layout | None
+    compiled: dict[Any, Any] = field(default_factory=dict)  # what `_solve.py` has compiled for this problem
+
+    @property
+    def size(self) -> int:
+        return _tree.size(self.x_struct)
+
+    def evaluate(self, x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
+        """One evaluation of F: the residual `F(x) − x`, or `R(x)`, and the auxiliary output."""
+        traced, closed = theta[: self.num_traced], from_real(theta[self.num_traced :], self.complex_closed)
+        out = tuple(jax.core.eval_jaxpr(self.jaxpr, closed, *x, *traced))
+        value, aux = out[: len(x)], out[len(x) :]
+        if self.kind == "fixed_point":
+            return _tree.sub(value, x), aux
+        return tuple(vi.astype(xi.dtype) for vi, xi in zip(value, x)), aux
+
+    def residual(self, x: Leaves, theta: Leaves) -> Leaves:
+        return self.evaluate(x, theta)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Traced:
+    problem: Problem
+    consts: tuple[Any, ...]  # the arrays that F closed over
+    meaning: list[Any]  # fingerprint of F when it was traced
+
+
+_CACHE: OrderedDict[Any, _Traced] = OrderedDict()
+_CACHE_SIZE = 256
+
+
+def hoist(
+    kind: Kind, caller: str, F: Any, x0: Any, args: tuple[Any, ...], has_aux: bool
+) -> tuple[Problem, Leaves, Leaves]:
+    """The problem, theta, and x0 as real leaves. Traces F only if this F was not seen with these shapes."""
+    check_guess(caller, F, x0)
+    try:
+        return _hoist(kind, caller, F, x0, args, has_aux, is_dynamic)
+    except needs_float:
+        # F uses a Python float of its own as a number (`if self.alpha > 3`, `math.sqrt(self.alpha)`).
+        return _hoist(kind, caller, F, x0, args, has_aux, lambda leaf: is_dynamic(leaf) and not is_number(leaf))
+
+
+def _hoist(
+    kind: Kind, caller: str, F: Any, x0: Any, args: tuple[Any, ...], has_aux: bool, dynamic: Any
+) -> tuple[Problem, Leaves, Leaves]:
+    outer, traced = Layout.take((F, args), dynamic)
+    state, x = Layout.take(x0, is_unknown)
+    x = tuple(jnp.asarray(float(leaf) if isinstance(leaf, int) else leaf) for leaf in x)
+    avals = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in map(jax.typeof, (*x, *traced)))
+    key = (kind, caller, has_aux, outer.cache_key(), state.cache_key(), avals, jax.config.jax_enable_x64)
+
+    readers = (F, *(leaf for leaf in outer.static if callable(leaf)))
+    entry = _CACHE.get(key)
+    if entry is None or not same(entry.meaning, fingerprint(*readers)):
+        entry = _trace(kind, caller, outer, traced, state, x, x0, has_aux, readers)
+        if not any(isinstance(const, jax.core.Tracer) for const in entry.consts) and not _named_axes():
+            _CACHE[key] = entry
+            if len(_CACHE) > _CACHE_SIZE:
+                _CACHE.popitem(last=False)
+    x = tuple(leaf.astype(struct.dtype) for leaf, struct in zip(x, entry.problem.x_struct))
+    return entry.problem, (*traced, *to_real(entry.consts)), x
+
+
+def _named_axes() -> bool:
+    """Inside a `vmap` or `shard_map` with named axes a trace of F holds only there."""
+    return bool(jex_core.unsafe_get_axis_names_DO_NOT_USE())
+
+
+def _trace(
+    kind: Kind,
+    caller: str,
+    outer: Layout,
+    traced: Leaves,
+    state: Layout,
+    x: Leaves,
+    x0: Any,
+    has_aux: bool,
+    readers: tuple[Any, ...],
+) -> _Traced:
+    seen: dict[str, Any] = {}
+
+    def flat(x: Leaves, *traced: Any) -> tuple[Leaves, Leaves]:
+        F, args = outer.put(traced)
+        out = F(state.put(x), *args)
+        seen["returned"] = jax.tree.map(shape_of, out)
+        out, aux = out if has_aux and isinstance(out, tuple) and len(out) == 2 else (out, None)
+        _, value = Layout.take(out)
+        seen["aux"], aux_leaves = Layout.take(aux)
+        return value, aux_leaves
+
+    def trace(x: Leaves) -> Any:
+        closed, out = jax.make_jaxpr(flat, return_shape=True)(x, *traced)
+        # Leaves that are Python numbers take the dtype that F gives them.
+        return closed, out[0]
+
+    closed, value = trace(x)
+    if any(jax.typeof(leaf).weak_type for leaf in x) and len(value) == len(x):
+        x = tuple(
+            leaf.astype(out.dtype) if jax.typeof(leaf).weak_type and jnp.issubdtype(out.dtype, jnp.floating) else leaf
+            for leaf, out in zip(x, value)
+        )
+        closed, value = trace(x)
+
+    x_struct = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in x)
+    check_output(kind, caller, closed.jaxpr, seen["returned"], x0, state, x_struct, has_aux)
+    problem = Problem(
+        kind=kind,
+        caller=caller,
+        jaxpr=closed.jaxpr,
+        num_traced=len(traced),
+        complex_closed=tuple(is_complex(const) for const in closed.consts),
+        state=state,
+        x_struct=x_struct,
+        paths=_real_paths(state, x0),
+        aux=seen["aux"] if has_aux else None,
+    )
+    return _Traced(problem, tuple(closed.consts), fingerprint(*readers))
+
+
+def _real_paths(state: Layout, x0: Any) -> tuple[str, ...]:
+    parts = state.repeat([(name, leaf) for name, leaf in zip(path_names(x0), jax.tree.leaves(x0))])
+    seen: set[str] = set()
+    paths = []
+    for name, leaf in parts:
+        if is_complex(leaf):
+            paths.append(f"imag({name})" if name in seen else f"real({name})")
+            seen.add(name)
+        else:
+            paths.append(name)
+    return tuple(paths)

@@ -1,0 +1,143 @@
+"""What a solve returns, and every text about how it ended."""
+
+import enum
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+
+class Status(enum.IntEnum):
+    """How a solve ended. 0 is success, as in SciPy; each has a `text` that says what happened and what to try."""
+
+    CONVERGED = 0
+    RUNNING = 1
+    STEP_LIMIT = -2
+    NON_FINITE = -3
+    STALLED = -5
+    SINGULAR = -6
+    LINEAR_SOLVE_FAILED = -7
+    NOT_A_SOLUTION = -8
+
+    @property
+    def text(self) -> str:
+        return _TEXTS[self]
+
+
+_TEXTS = {
+    Status.CONVERGED: "Converged: the residual at x meets the tolerance.",
+    Status.RUNNING: "Not finished.",
+    Status.STEP_LIMIT: (
+        "Reached max_steps before the residual met the tolerance. If the residual was still decreasing, raise "
+        "`max_steps` or loosen `rtol` and `atol`; otherwise try `solver=ix.Auto()`."
+    ),
+    Status.NON_FINITE: (
+        "The residual is NaN or infinite. Start inside the domain of the function (no square root or logarithm of a "
+        "negative number), or use a solver that steps back from such points: `solver=ix.Auto()`."
+    ),
+    Status.STALLED: (
+        "The residual has stopped decreasing: a cycle, a jump or kink, or a tolerance below the rounding errors. Try "
+        "`solver=ix.Auto()`, `ix.Anderson(damping=0.5)` or `ix.Picard(damping=0.5)`, another x0, or a larger tolerance."
+    ),
+    Status.SINGULAR: (
+        "∂R/∂x is singular (for a fixed point R = F(x) − x): the equations do not determine every unknown. Look for a "
+        "component that is passed through unchanged, equations that say the same twice, or a double root."
+    ),
+    Status.LINEAR_SOLVE_FAILED: (
+        "The linear solve of the derivative failed. Give another one, for instance "
+        "`adjoint=ix.Implicit(linear_solver=lineax.LU())`, or a GMRES with more steps."
+    ),
+    Status.NOT_A_SOLUTION: (
+        "The solver returned a point at which the residual does not meet the tolerance. Tighten the solver's own "
+        "tolerances, or loosen `rtol` and `atol`."
+    ),
+}
+
+
+class Summary(eqx.Module):
+    """What a message needs to know besides the numbers; static, so equal for equal problems."""
+
+    caller: str = eqx.field(static=True)
+    solver: str = eqx.field(static=True)
+    linear_solver: str = eqx.field(static=True)
+    names: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)  # path and shape of each real leaf
+
+    def locate(self, index: int) -> str:
+        """The name of one real unknown: its tree path, and its index in the leaf."""
+        for path, shape in self.names:
+            count = int(np.prod(shape))
+            if index < count:
+                position = ", ".join(str(int(i)) for i in np.unravel_index(index, shape))
+                return f"{path}[{position}]" if shape else path
+            index -= count
+        return "an unknown component"
+
+    def describe(self, status: Any, nit: Any, residual: Any, component: Any) -> str:
+        """The message of a solve; for arrays, one value a lane, of the first lane that failed."""
+        status, nit, residual, component = map(np.asarray, (status, nit, residual, component))
+        failed = status != Status.CONVERGED
+        if status.ndim and not failed.any():
+            return f"{status.size} of {status.size} solves: {Status.CONVERGED.text}"
+        lane = tuple(np.argwhere(failed)[0]) if status.ndim else ()
+        code = Status(int(status[lane]))
+        where = f"{failed.sum()} of {status.size} solves failed, at {_indices(failed)}. The first: " if lane else ""
+        what = f"{self.solver}, iteration {int(nit[lane])}, max|residual| = {float(residual[lane]):.3g}"
+        if code is Status.NON_FINITE:
+            when = "at x0" if int(nit[lane]) == 0 else f"at iteration {int(nit[lane])}"
+            what = f"{self.solver}, {when}, first in the component of {self.locate(int(component[lane]))}"
+        return f"{where}{code.text} ({what})"
+
+
+def _indices(failed: np.ndarray) -> str:
+    indices = [int(index[0]) if failed.ndim == 1 else tuple(map(int, index)) for index in np.argwhere(failed)]
+    shown = ", ".join(map(str, indices[:10]))
+    return f"{'index' if len(indices) == 1 else 'indices'} {shown}{', ...' if len(indices) > 10 else ''}"
+
+
+class Solution(eqx.Module):
+    """The result of `fixed_point` or `root`. Under `vmap` every field has the lanes as leading axes.
+
+    - `x`: the solution, a pytree like x0. The only field, with `aux`, that has a derivative.
+    - `success`: whether the residual, recomputed at `x`, meets the tolerance.
+    - `status`: an int32, see `Status`.
+    - `message`: what happened, with the numbers, and what to try. Made on the host: not inside `jit`.
+    - `nit`: iterations, that is, steps from x0.
+    - `nfev`: evaluations of F (a solve with a Jacobian counts each evaluation of F with its n tangents as one).
+    - `residual`: max |F(x) − x|, or max |R(x)|, at `x`.
+    - `aux`: what F returned beside its value, at `x`; None without `has_aux=True`.
+    - `error`: an estimate of max |x − x*|; None without `error_estimate=True`.
+    - `solver`, `linear_solver`: what solved it, and what solves the linear systems of its derivative, as text.
+    """
+
+    x: PyTree[Array]
+    aux: PyTree[Any]
+    status: Int[Array, "..."]
+    nit: Int[Array, "..."]
+    nfev: Int[Array, "..."]
+    residual: Float[Array, "..."]
+    component: Int[Array, "..."]  # index of the real unknown that was not finite
+    error: Float[Array, "..."] | None
+    summary: Summary
+
+    @property
+    def success(self) -> Bool[Array, "..."]:
+        return self.status == Status.CONVERGED
+
+    @property
+    def solver(self) -> str:
+        return self.summary.solver
+
+    @property
+    def linear_solver(self) -> str:
+        return self.summary.linear_solver
+
+    @property
+    def message(self) -> str:
+        if isinstance(self.status, jax.core.Tracer):
+            raise TypeError(
+                "`Solution.message`: expected concrete numbers, got a traced `status`. Texts cannot be made inside "
+                "`jit` or `vmap`. Return the Solution from the transformed function and ask it outside."
+            )
+        return self.summary.describe(self.status, self.nit, self.residual, self.component)
