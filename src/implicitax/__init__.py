@@ -4,7 +4,11 @@ from ._adjoints import Implicit as Implicit
 from ._adjoints import Neumann as Neumann
 from ._adjoints import OneStep as OneStep
 from ._adjoints import Unrolled as Unrolled
+from ._custom import custom_fixed_point as custom_fixed_point
+from ._custom import custom_root as custom_root
 from ._errors import ConvergenceError as ConvergenceError
+from ._layers import FixedPointLayer as FixedPointLayer
+from ._layers import RootLayer as RootLayer
 from ._linear import SmallLU as SmallLU
 from ._methods import Anderson as Anderson
 from ._methods import Auto as Auto

@@ -26,6 +26,11 @@ def fingerprint(*objects: Any) -> list[Any]:
     return found
 
 
+def reachable(*objects: Any) -> list[Any]:
+    """The same list as pytrees can be found in: for arrays and tracers that a function closes over."""
+    return [item for item in fingerprint(*objects) if not isinstance(item, _Frozen | types.FunctionType | dict)]
+
+
 def same(old: list[Any], new: list[Any]) -> bool:
     return len(old) == len(new) and all(a is b or _equal(a, b) for a, b in zip(old, new))
 

@@ -24,8 +24,8 @@ class Auto(AbstractSolver):
     ```python
     >>> import implicitax as ix
     >>> sol = ix.fixed_point(lambda x: 10 / x**2, 2.0)  # plain iteration diverges: ∂F/∂x = −2
-    >>> print(round(float(sol.x), 6), sol.solver)
-    2.154435 PseudoTransient(linear_solver=SmallLU())
+    >>> print(round(float(sol.x), 3), sol.solver)
+    2.154 PseudoTransient(linear_solver=SmallLU())
 
     ```
     """

@@ -46,8 +46,8 @@ class Newton(AbstractSolver):
     ```python
     >>> import implicitax as ix
     >>> sol = ix.root(lambda x: x**2 - 2, 1.0, solver=ix.Newton())
-    >>> print(round(float(sol.x), 6))
-    1.414214
+    >>> print(round(float(sol.x), 3))
+    1.414
 
     ```
     """

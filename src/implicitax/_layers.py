@@ -1,0 +1,138 @@
+"""Equinox modules that solve inside themselves."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import PyTree
+
+from ._errors import mistake
+from ._solution import Solution
+from ._solve import solve_problem
+
+
+class _Keywords:
+    """Keywords of a solve as a static field: compared by value, also where they hold dicts or arrays."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.values = values
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keywords) and bool(eqx.tree_equal(self.values, other.values))
+
+    def __hash__(self) -> int:
+        return hash(jax.tree.structure(self.values))
+
+    def __repr__(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.values.items())
+
+
+class _Layer(eqx.Module):
+    init: PyTree
+    init_fn: Callable[..., PyTree] | None
+    keywords: _Keywords = eqx.field(static=True)
+
+    def _solve(self, kind: Any, function: Callable[..., Any], args: tuple[Any, ...], x0: PyTree) -> Solution:
+        if x0 is None and self.init_fn is not None:
+            x0 = self.init_fn(function, *args)
+        elif x0 is None:
+            x0 = self.init
+        if x0 is None:
+            raise ValueError(
+                mistake(
+                    f"{type(self).__name__}(x0=...)",
+                    "an initial guess",
+                    "none",
+                    "The layer was made without `init` and without `init_fn`, and was called without x0.",
+                    "Give one of the three.",
+                )
+            )
+        return solve_problem(kind, type(self).__name__, function, x0, args, **self.keywords.values)
+
+
+def _check_init(name: str, init: PyTree, init_fn: Any) -> None:
+    if init is not None and init_fn is not None:
+        raise ValueError(
+            mistake(
+                f"{name}(init=..., init_fn=...)",
+                "at most one of the two",
+                "both",
+                "`init` is a constant guess, `init_fn(F, *args)` computes one.",
+                "Leave out one of them.",
+            )
+        )
+
+
+class FixedPointLayer(_Layer):
+    """A layer whose output is the fixed point `x = F(x, *args)`.
+
+    `layer(*args, x0=None)` returns x, `layer.solve(*args, x0=None)` the whole `Solution`. The layer is an Equinox
+    module: F's leaves are its leaves, and its derivative with respect to `init` is 0.
+
+    **Arguments:**
+
+    - `F`: as in `fixed_point`.
+    - `init`: a constant initial guess, or
+    - `init_fn`: a function `init_fn(F, *args)` that computes it.
+    - the keywords of `fixed_point`.
+
+    **Raises, costs, fails:** as `fixed_point`.
+
+    ```python
+    >>> import jax.numpy as jnp, implicitax as ix
+    >>> layer = ix.FixedPointLayer(lambda x, a: jnp.cos(a * x), init=1.0)
+    >>> print(round(float(layer(1.0)), 3))
+    0.739
+
+    ```
+    """
+
+    F: Callable[..., Any]
+
+    def __init__(
+        self,
+        F: Callable[..., Any],
+        init: PyTree = None,
+        init_fn: Callable[..., PyTree] | None = None,
+        **keywords: Any,
+    ) -> None:
+        _check_init("FixedPointLayer", init, init_fn)
+        self.F, self.init, self.init_fn, self.keywords = F, init, init_fn, _Keywords(keywords)
+
+    def solve(self, *args: Any, x0: PyTree = None) -> Solution:
+        return self._solve("fixed_point", self.F, args, x0)
+
+    def __call__(self, *args: Any, x0: PyTree = None) -> PyTree:
+        return self.solve(*args, x0=x0).x
+
+
+class RootLayer(_Layer):
+    """A layer whose output is the root `R(x, *args) = 0`. In all else like `FixedPointLayer`.
+
+    ```python
+    >>> import implicitax as ix
+    >>> layer = ix.RootLayer(lambda x, a: x**3 - a, init_fn=lambda R, a: a / 3)
+    >>> print(round(float(layer(8.0)), 3))
+    2.0
+
+    ```
+    """
+
+    R: Callable[..., Any]
+
+    def __init__(
+        self,
+        R: Callable[..., Any],
+        init: PyTree = None,
+        init_fn: Callable[..., PyTree] | None = None,
+        **keywords: Any,
+    ) -> None:
+        _check_init("RootLayer", init, init_fn)
+        self.R, self.init, self.init_fn, self.keywords = R, init, init_fn, _Keywords(keywords)
+
+    def solve(self, *args: Any, x0: PyTree = None) -> Solution:
+        return self._solve("root", self.R, args, x0)
+
+    def __call__(self, *args: Any, x0: PyTree = None) -> PyTree:
+        return self.solve(*args, x0=x0).x

@@ -1,0 +1,14 @@
+"""Every test runs in float64 unless it asks otherwise; doctests run as a user's first session does, in float32."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def precision(request: pytest.FixtureRequest) -> Iterator[None]:
+    doctest = type(request.node).__name__ == "DoctestItem"
+    x64 = not doctest and request.node.get_closest_marker("float32") is None
+    with jax.enable_x64(x64):
+        yield
