@@ -86,11 +86,14 @@ def _solution_jvp(rule: Rule, primals: Any, tangents: Any) -> tuple[Any, Any]:
     def residual_at(x: Leaves) -> Leaves:
         return at(x, theta_m)[0]
 
+    # Checkpointed: `custom_linear_solve` transposes M, and that must not keep the intermediates of F at x, which cost
+    # memory and, in the lane of a failed solve, may be NaN.
+    @partial(jax.checkpoint, prevent_cse=False)
     def M(u: _Block) -> _Block:
         """(3), left-hand side."""
         _, (r_dot, y_dot) = jax.jvp(at, (x, theta_m), (u.x, u.theta))
         product = _Block(u.theta, r_dot, _tree.sub(u.y, y_dot))
-        return jax.tree.map(lambda leaf: leaf + _zeros(leaf, x[0]), product)
+        return jax.tree.map(lambda leaf, ui: leaf + _zeros(leaf, x[0], ui), product, u)
 
     def solve(_: Any, b: _Block) -> _Block:
         """(3), from the top."""
@@ -129,13 +132,16 @@ class _Block(NamedTuple):
     y: Leaves
 
 
-def _zeros(like: Array, of: Array) -> Array:
-    """Exact zeros shaped like `like` that JAX takes for a linear function of `of`.
+def _zeros(like: Array, *of: Array) -> Array:
+    """Exact zeros shaped like `like` that JAX takes for a linear function of each of `of`.
 
-    `custom_linear_solve` is transposed only if every part of its right-hand side is linear, none a known constant:
-    in first derivatives the right-hand side is linear in θ̇, in second ones the derivative of M is in x.
+    `custom_linear_solve` is transposed, and differentiated, only if every part of its right-hand side is linear, none
+    a known constant. In first derivatives the right-hand side is to be linear in θ̇; in second ones it holds the
+    derivative of M u, or of Mᵀ u, with respect to x, which for an affine R would be a constant 0.
     """
-    nothing = jnp.ravel(of)[:0].astype(like.dtype)
+    nothing = jnp.ones((0,), like.dtype)
+    for factor in of:
+        nothing = nothing * jnp.ravel(factor)[:0].astype(like.dtype)
     return jax.lax.pad(nothing, jnp.zeros((), like.dtype), [(like.size, 0, 0)]).reshape(like.shape)
 
 

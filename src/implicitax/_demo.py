@@ -1,6 +1,5 @@
 """`implicitax demo`: two small systems, solved and differentiated in several ways, side by side."""
 
-import statistics
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from rich.table import Table
 import implicitax as ix
 
 from . import _plot
+from ._measure import Cost, duration, measure, size
 from ._systems import (
     Answer,
     Parameters,
@@ -32,24 +32,39 @@ from ._systems import (
 )
 
 GUESS = np.array([1.5, 3.5])  # of the reference system
-SISTER_GUESSES = {1.0: np.array([0.5, 1.0]), -1.0: np.array([-0.5, -1.0])}  # by the sign of the root they lead to
-UNROLLED = 100  # iterations that whoever unrolls must choose beforehand
-REPEATS = 21
-DERIVATIVES = ("∂x₀/∂α", "∂x₁/∂α", "∂x₀/∂β", "∂x₁/∂β")
+SISTER_GUESSES = {1: np.array([0.5, 1.0]), -1: np.array([-0.5, -1.0])}  # by the sign of the root they lead to
+UNROLLED = 100  # who unrolls has to choose the number of iterations beforehand
 
 
 class Result(NamedTuple):
-    """A solution with its derivative, and what they cost."""
+    """A solution, its derivatives by (α, β) in the columns, and what they cost."""
 
     x: Float[np.ndarray, "2"]
     derivative: Float[np.ndarray, "2 2"]
     iterations: int
-    compile_seconds: float
-    seconds: float
-    memory: int | None
+    cost: Cost
 
 
-# One solve each: (x, iterations) of a system, by at most n iterations.
+def demonstrate(console: Console, plot: Path, steps: tuple[int, ...]) -> None:
+    """Computes everything, prints each table when it is ready, saves the figure."""
+    start = time.perf_counter()
+    with jax.enable_x64(True):
+        system, other = reference(), sister()
+        device = jax.devices()[0].device_kind
+        _say(console, f"implicitax {version('implicitax')}, JAX {jax.__version__}, device {device}, float64\n")
+        with console.status("The reference system ..."):
+            _compare(console, system)
+        with console.status("More and more iterations ..."):
+            _grow(console, system, steps)
+        with console.status("The sister system ..."):
+            _find_roots(console, other)
+        with console.status("The figure ..."):
+            _plot.save_panels((_reference_panel(system), _sister_panel(other)), plot)
+    _say(console, f"Figure: {plot}")
+    _say(console, f"All of it was computed in this run, in {time.perf_counter() - start:.0f} s.")
+
+
+# The ways to solve the reference system, each by at most n iterations: x and the number of iterations.
 
 
 def unrolled(system: Reference, n: int) -> tuple[Array, Any]:
@@ -76,7 +91,7 @@ def auto(system: Reference, n: int = 100) -> tuple[Array, Any]:
 
 
 def differentiated(solve: Callable[..., Any], jacobian: Any = jax.jacrev) -> Callable[..., Any]:
-    """(x, derivative by α and β, iterations) from `solve(system, ...) -> (x, iterations)`."""
+    """`system -> (x, derivative, iterations)` from `solve(system) -> (x, iterations)`, by JAX's `jacobian`."""
 
     def run(system: Any, *rest: Any) -> Any:
         def with_aux(system: Any) -> Any:
@@ -90,7 +105,7 @@ def differentiated(solve: Callable[..., Any], jacobian: Any = jax.jacrev) -> Cal
 
 
 def by_differences(system: Reference) -> Any:
-    """The same by central differences: two solves for each parameter, each a little off."""
+    """The same by central differences: two solves for each parameter, each a little to one side."""
     theta = jnp.stack([system.para.alpha, system.para.beta])
     h = np.finfo(theta.dtype).eps ** (1 / 3) * jnp.abs(theta)
     shifted = jnp.concatenate([theta + jnp.diag(h), theta - jnp.diag(h)])
@@ -98,180 +113,141 @@ def by_differences(system: Reference) -> Any:
     return jnp.mean(x, axis=0), ((x[:2] - x[2:]) / (2 * h[:, None])).T, jnp.sum(iterations)
 
 
-def measure(run: Callable[..., Any], *args: Any) -> Result:
-    """Compiles, runs once, then takes the median time of `REPEATS` more runs."""
-    start = time.perf_counter()
-    compiled = jax.jit(run).lower(*args).compile()
-    compile_seconds = time.perf_counter() - start
-    x, derivative, iterations = jax.block_until_ready(compiled(*args))
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(*args))
-        times.append(time.perf_counter() - start)
-    analysis = compiled.memory_analysis()
-    memory = None if analysis is None else analysis.temp_size_in_bytes
-    return Result(
-        np.asarray(x), np.asarray(derivative), int(iterations), compile_seconds, statistics.median(times), memory
-    )
+def _result(run: Callable[..., Any], *args: Any) -> Result:
+    (x, derivative, iterations), cost = measure(run, *args)
+    return Result(np.asarray(x), np.asarray(derivative), int(iterations), cost)
 
 
-def demonstrate(console: Console, plot: Path, steps: tuple[int, ...]) -> None:
-    """Computes everything, prints each table when it is ready, saves the figure."""
-    start = time.perf_counter()
-    with jax.enable_x64(True):
-        system, other = reference(), sister()
-        device = jax.devices()[0].device_kind
-        _say(console, f"implicitax {version('implicitax')}, JAX {jax.__version__}, device {device}, float64\n")
-        with console.status("The reference system ..."):
-            console.print(_comparison(system))
-        with console.status("More and more iterations ..."):
-            console.print(_growth(system, steps))
-        with console.status("The sister system ..."):
-            console.print(_roots(other))
-        with console.status("The figure ..."):
-            _plot.save_panels((_reference_panel(system), _sister_panel(other)), plot)
-    _say(console, f"Figure: {plot}")
-    _say(console, f"All of it computed in this run, in {time.perf_counter() - start:.0f} s.")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def _comparison(system: Reference) -> Table:
+def _compare(console: Console, system: Reference) -> None:
     """One column for each way to differentiate the solution of the reference system."""
-    answer = reference_answer(system)
+    answer = reference_answer()
     columns = {
-        f"unrolled\n{UNROLLED} times": measure(differentiated(lambda system: unrolled(system, UNROLLED)), system),
-        "implicit\nforward": measure(differentiated(auto, jax.jacfwd), system),
-        "implicit\nreverse": measure(differentiated(auto, jax.jacrev), system),
-        "finite\ndifferences": measure(by_differences, system),
+        f"unrolled\n{UNROLLED} times": _result(differentiated(lambda system: unrolled(system, UNROLLED)), system),
+        "implicit\nforward": _result(differentiated(auto, jax.jacfwd), system),
+        "implicit\nreverse": _result(differentiated(auto), system),
+        "finite\ndifferences": _result(by_differences, system),
     }
     results = list(columns.values())
-    implicit = results[2]
-    table = _table(
-        "Reference system: x₀ = √(α − x₀x₁), x₁ = √((57 − x₁)/(β x₀)) at α = 10, β = 3",
-        "Differences are the largest of the four derivatives. Time: solution and all four derivatives, compiled,\n"
-        f"median of {REPEATS} runs. Memory: temporaries of the compiled program, counted by the compiler.",
-        "",
-        "closed\nform",
-        *columns,
+    reverse = columns["implicit\nreverse"]
+    table = _table("", "closed\nform", *columns)
+    _add_values(table, [answer, *results])
+    table.add_row("vs closed form", "", *(_small(_gap(result, answer)) for result in results))
+    table.add_row("vs reverse", _small(_gap(answer, reverse)), *(_small(_gap(result, reverse)) for result in results))
+    _add_costs(table, results, "")
+    _show(
+        console,
+        f"Reference system: x₀ = √(α − x₀x₁), x₁ = √((57 − x₁)/(β x₀)), {_parameters(system)}",
+        table,
+        "vs: the largest difference of the four derivatives. Time: the solution and all four derivatives, compiled, "
+        "median of many runs. Memory: the temporaries of the compiled program, as the compiler has laid them out.",
     )
-    _values(table, [answer, *results])
-    table.add_section()
-    table.add_row("from closed form", "", *(_small(_gap(result, answer)) for result in results))
-    table.add_row("from reverse", _small(_gap(answer, implicit)), *(_small(_gap(r, implicit)) for r in results))
-    table.add_row("iterations", "", *(str(result.iterations) for result in results))
-    table.add_row("compile time", "", *(_duration(result.compile_seconds) for result in results))
-    table.add_row("time", "", *(_duration(result.seconds) for result in results))
-    table.add_row("memory", "", *(_bytes(result.memory) for result in results))
-    return table
 
 
-def _growth(system: Reference, steps: tuple[int, ...]) -> Table:
-    """Time and memory of the reverse derivative as the number of iterations grows."""
-    answer = reference_answer(system)
-    table = _table(
-        "The same as the number of iterations N grows, reverse mode",
-        "unrolled: N iterations, each differentiated. same loop: those N iterations with the implicit derivative\n"
-        "(custom_fixed_point). Picard, Auto: fixed_point with max_steps=N, which stops when it has converged.\n"
-        "refused: N iterations did not converge, so no derivative is given (NaN, or an error with throw=True).",
-        "N",
-        "",
-        "iterations",
-        "error of x",
-        "of ∂x/∂α, ∂x/∂β",
-        "time",
-        "memory",
-    )
-    ways = {"unrolled": unrolled, "same loop": same_loop, "Picard": picard, "Auto": auto}
+def _grow(console: Console, system: Reference, steps: tuple[int, ...]) -> None:
+    """Time and memory of the derivative as the number of iterations grows."""
+    answer = reference_answer()
+    table = _table("N", "", "iterations", "error of x", "of ∂x", "time", "memory")
     for n in steps:
-        for name, solve in ways.items():
-            result = measure(differentiated(lambda system, solve=solve, n=n: solve(system, n)), system)
-            gap = _gap(result, answer)
+        for name, solve in {"unrolled": unrolled, "same loop": same_loop, "Picard": picard, "Auto": auto}.items():
+            result = _result(differentiated(lambda system, solve=solve, n=n: solve(system, n)), system)
             table.add_row(
-                str(n) if name == "unrolled" else "",
+                str(n) if solve is unrolled else "",
                 name,
                 str(result.iterations),
-                _small(np.max(np.abs(result.x - answer.x))),
-                "refused" if np.isnan(gap) else _small(gap),
-                _duration(result.seconds),
-                _bytes(result.memory),
+                _small(_error(result, answer)),
+                "refused" if np.isnan(result.derivative).any() else _small(_gap(result, answer)),
+                duration(result.cost.running),
+                size(result.cost.memory),
             )
         table.add_section()
-    return table
+    _show(
+        console,
+        "The same in reverse mode as the number of iterations N grows",
+        table,
+        "unrolled: N iterations, each differentiated. same loop: the same N iterations, with the implicit derivative. "
+        "Picard, Auto: fixed_point with max_steps=N, which stops when it has converged. refused: N iterations were not "
+        "enough, so there is no derivative (NaN here, an error by default).",
+    )
 
 
-def _roots(system: Sister) -> Table:
+def _find_roots(console: Console, system: Sister) -> None:
     """The two roots of the sister system."""
 
     def solve(system: Sister, guess: Array) -> Any:
         sol = ix.root(system, guess, throw=False)
         return sol.x, sol.nit
 
-    results = [measure(differentiated(solve), system, guess) for guess in SISTER_GUESSES.values()]
-    answers = [sister_answer(system, sign) for sign in SISTER_GUESSES]
-    table = _table(
-        "Sister system: x₀² + x₁² = α, β x₀³ = x₁ at α = 4, β = 1, by root",
+    results = [_result(differentiated(solve), system, guess) for guess in SISTER_GUESSES.values()]
+    pairs = [(result, sister_answer(system, sign)) for result, sign in zip(results, SISTER_GUESSES)]
+    table = _table("", *(f"from {_point(guess)}" for guess in SISTER_GUESSES.values()))
+    _add_values(table, results)
+    table.add_row("x vs closed form", *(_small(_error(*pair)) for pair in pairs))
+    table.add_row("∂x vs closed form", *(_small(_gap(*pair)) for pair in pairs))
+    _add_costs(table, results)
+    _show(
+        console,
+        f"Sister system: x₀² + x₁² = α, β x₀³ = x₁, {_parameters(system)}, in reverse mode",
+        table,
         "Closed form: x₀² is the real root s of β² s³ + s = α.",
-        "",
-        *(f"from {_point(guess)}" for guess in SISTER_GUESSES.values()),
     )
-    _values(table, results)
-    table.add_section()
-    pairs = list(zip(results, answers))
-    table.add_row("x vs closed form", *(_small(np.max(np.abs(r.x - a.x))) for r, a in pairs))
-    table.add_row("∂x vs closed form", *(_small(_gap(r, a)) for r, a in pairs))
-    table.add_row("iterations", *(str(result.iterations) for result in results))
-    table.add_row("compile time", *(_duration(result.compile_seconds) for result in results))
-    table.add_row("time", *(_duration(result.seconds) for result in results))
-    table.add_row("memory", *(_bytes(result.memory) for result in results))
-    return table
 
 
-def _table(title: str, caption: str, *headings: str) -> Table:
-    table = Table(
-        title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold", caption_justify="left"
-    )
+def _say(console: Console, text: str, **style: Any) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False, **style)
+
+
+def _show(console: Console, title: str, table: Table, note: str) -> None:
+    _say(console, title, style="bold")
+    console.print(table)
+    console.print(f"{note}\n", highlight=False, markup=False, style="dim")
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in headings:
-        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     return table
 
 
-def _values(table: Table, results: list[Any]) -> None:
-    """The solution and its four derivatives, a row each."""
+def _add_values(table: Table, results: list[Any]) -> None:
     for i, name in enumerate(("x₀", "x₁")):
         table.add_row(name, *(f"{result.x[i]:.8f}" for result in results))
-    for k, name in enumerate(DERIVATIVES):
-        table.add_row(name, *(f"{result.derivative[k % 2, k // 2]:.8f}" for result in results))
+    for k, parameter in enumerate("αβ"):
+        for i, name in enumerate(("x₀", "x₁")):
+            table.add_row(f"∂{name}/∂{parameter}", *(f"{result.derivative[i, k]:.8f}" for result in results))
+    table.add_section()
+
+
+def _add_costs(table: Table, results: list[Result], *blank: str) -> None:
+    table.add_row("iterations", *blank, *(str(result.iterations) for result in results))
+    table.add_row("compile time", *blank, *(duration(result.cost.compiling) for result in results))
+    table.add_row("time", *blank, *(duration(result.cost.running) for result in results))
+    table.add_row("memory", *blank, *(size(result.cost.memory) for result in results))
+
+
+def _error(one: Result, other: Answer) -> float:
+    return float(np.max(np.abs(one.x - other.x)))
 
 
 def _gap(one: Result | Answer, other: Result | Answer) -> float:
     return float(np.max(np.abs(one.derivative - other.derivative)))
 
 
+def _parameters(system: Reference | Sister) -> str:
+    return f"α = {float(system.para.alpha):g}, β = {float(system.para.beta):g}"
+
+
 def _small(value: float) -> str:
     return f"{value:.1e}" if value else "0"
 
 
-def _duration(seconds: float) -> str:
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.2f} {unit}"
-    return f"{seconds / 1e-6:.0f} µs"
+def _point(x: Any) -> str:
+    return f"({x[0]:.4g}, {x[1]:.4g})".replace("-", "−")
 
 
-def _bytes(count: int | None) -> str:
-    if count is None:
-        return "unknown"
-    for unit, size in (("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"
-
-
-def _path(solve: Callable[..., ix.Solution], F: Callable[[Array], Array], guess: np.ndarray) -> Any:
+def _watch(
+    solve: Callable[..., ix.Solution], F: Callable[[Array], Array], guess: np.ndarray
+) -> tuple[ix.Solution, Float[np.ndarray, "k 2"]]:
     """The solution, and every point at which the solver evaluates F, the guess first."""
     points: list[np.ndarray] = []
 
@@ -285,39 +261,23 @@ def _path(solve: Callable[..., ix.Solution], F: Callable[[Array], Array], guess:
 
 
 def _reference_panel(system: Reference) -> _plot.Panel:
-    paths = []
-    for solver, offset in ((ix.Picard(), 0), (ix.Auto(), 1)):
-        sol, points = _path(lambda F, x0, solver=solver: ix.fixed_point(F, x0, solver=solver), system, GUESS)
-        paths.append(_plot.Trail(_legend(sol), points, offset))
-    notes = (
-        _plot.Note(_point(sol.x), np.asarray(sol.x), (14, 7), ring=True),
-        _plot.Note(f"guess\n{_point(GUESS)}", GUESS, (10, 8)),
-    )
-    return _plot.Panel(
-        "Reference system: fixed point $x = F(x)$",
-        reference_curves(system),
-        tuple(paths),
-        notes,
-        ((1.3, 2.5), (2.5, 3.7)),
-        inset=((1.97, 2.03), (2.97, 3.03)),
-    )
+    trails, x = [], GUESS
+    for style, solver in enumerate((ix.Picard(), ix.Auto())):
+        sol, points = _watch(lambda F, x0, solver=solver: ix.fixed_point(F, x0, solver=solver), system, GUESS)
+        x = np.asarray(sol.x)
+        trails.append(_plot.Trail(f"{type(solver).__name__}, {int(sol.nit)} iterations", points, style))
+    notes = (_plot.Note(_point(x), x, (14, 7), ring=True), _plot.Note(f"guess\n{_point(GUESS)}", GUESS, (10, 8)))
+    title, limits = "Reference system: fixed point $x = F(x)$", ((1.3, 2.5), (2.5, 3.7))
+    around = ((1.97, 2.03), (2.97, 3.03))
+    return _plot.Panel(title, reference_curves(system), tuple(trails), notes, limits, around)
 
 
 def _sister_panel(system: Sister) -> _plot.Panel:
     trails, notes = [], []
-    for style, (sign, guess) in zip((1, 2), SISTER_GUESSES.items()):
-        sol, points = _path(ix.root, system, guess)
-        trails.append(_plot.Trail(f"{_legend(sol)} from {_point(guess)}", points, style))
+    for style, (sign, guess) in enumerate(SISTER_GUESSES.items(), start=1):
+        sol, points = _watch(ix.root, system, guess)
+        trails.append(_plot.Trail(f"Auto, {int(sol.nit)} iterations from {_point(guess)}", points, style))
         notes.append(_plot.Note(_point(sol.x), np.asarray(sol.x), (-sign * 14, -sign * 4), ring=True))
         notes.append(_plot.Note(f"guess {_point(guess)}", guess, (-sign * 10, 0)))
-    limits = ((-2.8, 2.8), (-2.8, 2.8))
-    title = "Sister system: two roots, $R(x) = 0$"
+    title, limits = "Sister system: two roots, $R(x) = 0$", ((-2.8, 2.8), (-2.8, 2.8))
     return _plot.Panel(title, sister_curves(system), tuple(trails), tuple(notes), limits)
-
-
-def _legend(sol: ix.Solution) -> str:
-    return f"{sol.solver.split('(')[0]}, {int(sol.nit)} iterations"
-
-
-def _point(x: Any) -> str:
-    return f"({x[0]:.4g}, {x[1]:.4g})".replace("-", "−")

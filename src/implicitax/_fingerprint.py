@@ -14,7 +14,19 @@ import jax
 import numpy as np
 
 _DEPTH = 6
-_OPAQUE = (type, types.ModuleType, types.BuiltinFunctionType, str, bytes, jax.Array, np.dtype)
+_OPAQUE = (
+    type,
+    types.ModuleType,
+    types.BuiltinFunctionType,
+    types.NoneType,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    jax.Array,
+    np.dtype,
+)
 
 
 def fingerprint(*objects: Any) -> list[Any]:
@@ -56,7 +68,8 @@ def _visit(item: Any, found: list[Any], seen: set[int], depth: int) -> None:
     if isinstance(item, np.ndarray):
         found.append(_Frozen(item))
         return
-    found.append(item)
+    if not isinstance(item, types.MethodType):  # a new object at each access
+        found.append(item)
     if id(item) in seen or depth == 0 or isinstance(item, _OPAQUE):
         return
     seen.add(id(item))
@@ -80,9 +93,10 @@ def _children(item: Any) -> list[Any]:
     if isinstance(item, list | tuple | set | frozenset):
         return list(item)
     wrapped = getattr(item, "__wrapped__", None)  # a function under `jax.jit` and the like
+    # What a module holds is in its leaves and its structure, which are compared anyway.
     attributes = [] if isinstance(item, eqx.Module) else list(getattr(item, "__dict__", {}).values())
-    methods = [getattr(type(item), "__call__", None)]
-    return [child for child in (wrapped, *attributes, *methods) if child is not None]
+    call = getattr(type(item), "__call__", None)
+    return [*attributes, *(child for child in (wrapped, call) if isinstance(child, types.FunctionType))]
 
 
 def _names(code: types.CodeType) -> list[str]:

@@ -83,15 +83,18 @@ def iterate(
             nfev=nfev,
             best=_tree.where(better, carry.x, carry.best),
             error=jnp.where(better, error, carry.error),
-            residual=jnp.where(better | (carry.nfev == 0), _tree.max_norm(residual), carry.residual),
+            residual=jnp.where(better, _tree.max_norm(residual), carry.residual),
             improved=improved,
             component=jnp.where(finite, carry.component, component),
         )
 
     zero, infinite = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
-    start = _Carry(x0, method.init(x0), zero + Status.RUNNING, zero, x0, infinite, infinite, zero, zero - 1)
+    component = _tree.first_bad(x0)
+    status = jnp.where(component < count, Status.NON_FINITE_GUESS, Status.RUNNING).astype(jnp.int32)
+    start = _Carry(x0, method.init(x0), status, zero, x0, infinite, infinite, zero, component)
     end = jax.lax.while_loop(lambda carry: carry.status == Status.RUNNING, body, start)
-    return Outcome(end.best, end.status, end.nfev - 1, end.nfev, end.residual, end.component)
+    nit = jnp.maximum(end.nfev - 1, 0)
+    return Outcome(end.best, end.status, nit, end.nfev, end.residual, end.component)
 
 
 def judge(
@@ -114,4 +117,5 @@ def judge(
     finite = component == problem.size
     status = jnp.where(error <= 1, Status.CONVERGED, jnp.where(finite, Status.NOT_A_SOLUTION, Status.NON_FINITE))
     one = jnp.ones((), jnp.int32)
-    return Outcome(x, status.astype(jnp.int32), nit.astype(jnp.int32), one, _tree.max_norm(residual), component)
+    size = jnp.where(finite, _tree.max_norm(residual), jnp.inf)
+    return Outcome(x, status.astype(jnp.int32), nit.astype(jnp.int32), one, size, component)

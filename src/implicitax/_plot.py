@@ -23,7 +23,7 @@ _TRAILS: tuple[dict[str, Any], ...] = (
     {"color": _DARK, "marker": "s", "markersize": 4.5},
     {"color": _DARK, "marker": "D", "markersize": 5, "markerfacecolor": "white", "markeredgewidth": 1.3},
 )
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11.5,
@@ -75,13 +75,12 @@ def formats() -> tuple[str, ...]:
 def save_panels(panels: tuple[Panel, ...], path: Path) -> None:
     """Draws the panels side by side and saves them at 200 dpi."""
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(4.9 * len(panels), 5.7), layout="constrained")
+        figure = Figure(figsize=(4.9 * len(panels), 5.4), layout="tight")
         FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.04)
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, panel in zip(axes, panels):
             _draw(ax, panel)
-        figure.savefig(path, dpi=200)
+        figure.savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.15)
 
 
 def _draw(ax: Axes, panel: Panel) -> None:

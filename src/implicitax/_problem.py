@@ -9,6 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import equinox as eqx
 import jax
 import jax.extend.core as jex_core
 import jax.numpy as jnp
@@ -86,7 +87,7 @@ def _hoist(
     avals = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in map(jax.typeof, (*x, *traced)))
     key = (kind, caller, has_aux, outer.cache_key(), state.cache_key(), avals, jax.config.jax_enable_x64)
 
-    readers = (F, *(leaf for leaf in outer.static if callable(leaf)))
+    readers = _readers(F, outer)
     entry = _CACHE.get(key)
     if entry is None or not same(entry.meaning, fingerprint(*readers)):
         entry = _trace(kind, caller, outer, traced, state, x, x0, has_aux, readers)
@@ -96,6 +97,12 @@ def _hoist(
                 _CACHE.popitem(last=False)
     x = tuple(leaf.astype(struct.dtype) for leaf, struct in zip(x, entry.problem.x_struct))
     return entry.problem, (*traced, *to_real(entry.consts)), x
+
+
+def _readers(F: Any, outer: Layout) -> tuple[Any, ...]:
+    """The Python functions that a trace of F runs. A module itself is new in each call, its methods are not."""
+    methods = (getattr(F, "__func__", None), getattr(type(F), "__call__", None))
+    return tuple(item for item in (*methods, *outer.static) if callable(item) and not isinstance(item, eqx.Module))
 
 
 def _named_axes() -> bool:
@@ -125,18 +132,11 @@ def _trace(
         seen["aux"], aux_leaves = Layout.take(aux)
         return value, aux_leaves
 
-    def trace(x: Leaves) -> Any:
-        closed, out = jax.make_jaxpr(flat, return_shape=True)(x, *traced)
-        # Leaves that are Python numbers take the dtype that F gives them.
-        return closed, out[0]
-
-    closed, value = trace(x)
-    if any(jax.typeof(leaf).weak_type for leaf in x) and len(value) == len(x):
-        x = tuple(
-            leaf.astype(out.dtype) if jax.typeof(leaf).weak_type and jnp.issubdtype(out.dtype, jnp.floating) else leaf
-            for leaf, out in zip(x, value)
-        )
-        closed, value = trace(x)
+    # Leaves of x that are Python numbers take the dtype that F gives them, which may be known only once others have.
+    closed, (value, _) = jax.make_jaxpr(flat, return_shape=True)(x, *traced)
+    while any(jax.typeof(leaf).weak_type for leaf in x):
+        x = _settle(x, value)
+        closed, (value, _) = jax.make_jaxpr(flat, return_shape=True)(x, *traced)
 
     x_struct = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in x)
     check_output(kind, caller, closed.jaxpr, seen["returned"], x0, state, x_struct, has_aux)
@@ -152,6 +152,16 @@ def _trace(
         aux=seen["aux"] if has_aux else None,
     )
     return _Traced(problem, tuple(closed.consts), fingerprint(*readers))
+
+
+def _settle(x: Leaves, value: Any) -> Leaves:
+    """x with a strong dtype for the weak leaves that come out of F strong, or, if there are none, for all."""
+    weak = [jax.typeof(leaf).weak_type for leaf in x]
+    strong = [not out.weak_type and jnp.issubdtype(out.dtype, jnp.floating) for out in value]
+    if len(value) == len(x) and any(w and s for w, s in zip(weak, strong)):
+        dtypes = [out.dtype if w and s else None for out, w, s in zip(value, weak, strong)]
+        return tuple(leaf if dtype is None else jnp.asarray(leaf, dtype) for leaf, dtype in zip(x, dtypes))
+    return tuple(jax.lax.convert_element_type(leaf, leaf.dtype) for leaf in x)
 
 
 def _real_paths(state: Layout, x0: Any) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ class Status(enum.IntEnum):
     RUNNING = 1
     STEP_LIMIT = -2
     NON_FINITE = -3
+    NON_FINITE_GUESS = -4
     STALLED = -5
     SINGULAR = -6
     LINEAR_SOLVE_FAILED = -7
@@ -36,6 +37,9 @@ _TEXTS = {
     Status.NON_FINITE: (
         "The residual is NaN or infinite. Start inside the domain of the function (no square root or logarithm of a "
         "negative number), or use a solver that steps back from such points: `solver=ix.Auto()`."
+    ),
+    Status.NON_FINITE_GUESS: (
+        "x0 itself is NaN or infinite. Look where the guess comes from: a division by zero, a missing value in the data."
     ),
     Status.STALLED: (
         "The residual has stopped decreasing: a cycle, a jump or kink, or a tolerance below the rounding errors. Try "
@@ -84,6 +88,8 @@ class Summary(eqx.Module):
         code = Status(int(status[lane]))
         where = f"{failed.sum()} of {status.size} solves failed, at {_indices(failed)}. The first: " if lane else ""
         what = f"{self.solver}, iteration {int(nit[lane])}, max|residual| = {float(residual[lane]):.3g}"
+        if code is Status.NON_FINITE_GUESS:
+            what = f"first at {self.locate(int(component[lane]))}"
         if code is Status.NON_FINITE:
             when = "at x0" if int(nit[lane]) == 0 else f"at iteration {int(nit[lane])}"
             what = f"{self.solver}, {when}, first in the component of {self.locate(int(component[lane]))}"

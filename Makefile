@@ -1,0 +1,71 @@
+# Every command installs what it needs into .venv first, once: `make demo` and `make test` work on a fresh clone.
+
+# The first Python on the path that is new enough. Another one: make test PYTHON=/path/to/python
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check lint types docs format dist test-lowest clean
+
+help:
+	@echo "make demo         solve and differentiate two small systems, and draw them in demo.png"
+	@echo "make test         run all tests"
+	@echo "make check        what a change has to pass: lint, types, docs, test"
+	@echo "make format       format the code, and repair what ruff can repair"
+	@echo "make docs         build the pages in site/"
+	@echo "make dist         build the wheel and the sdist in dist/"
+	@echo "make test-lowest  run the tests with the lowest versions of the dependencies"
+	@echo "make clean        remove everything made by the commands above"
+
+demo: $(VENV)/.installed-cli
+	$(BIN)/implicitax demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto
+
+# The tests come last, so that their summary is what one sees.
+check: lint types docs test
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/pyright
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+dist: $(VENV)/.installed-dev
+	rm -rf dist
+	$(BIN)/python -m build
+
+# An environment of its own. The command line's packages are not part of it: their bounds are only what was current.
+test-lowest:
+	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints/lowest.txt
+
+clean:
+	rm -rf .venv .venv-lowest build dist site demo.png
+
+# A stamp says that an extra is installed; a change of pyproject.toml makes it stale. The installation is editable, so
+# a change of the sources does not.
+CONSTRAINTS ?=
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),-c $(CONSTRAINTS))
+
+$(VENV)/.installed-cli: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(INSTALL) -e '.[cli]'
+	@touch $@
+
+# `dev` contains `cli`.
+$(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(INSTALL) -e '.[dev]'
+	@touch $(VENV)/.installed-cli $@
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "implicitax needs Python 3.11 or newer: make ... PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,70 @@
+"""Pages that are written elsewhere: the README and the like, and the scripts in `examples/` with what they print.
+
+A script is made of cells, as editors know them: `# %% [markdown]` begins a text in comments, `# %%` a piece of code.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+# Where a file of the repository is in the site.
+PAGES = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+PAGES |= {f"examples/{path.name}": f"{path.stem}.md" for path in EXAMPLES}
+PAGES |= {f"docs/{path.name}": path.name for path in (ROOT / "docs").glob("*.md")}
+
+CELL = re.compile(r"^# %%(.*)\n", re.MULTILINE)
+LINK = re.compile(r"\[([^\]\n]*)\]\(([\w./-]+)\)")
+END = "\x1e"  # ASCII's record separator: printed where a cell begins
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for source, page in PAGES.items():
+        if not source.startswith("docs/"):
+            path = ROOT / source
+            content = from_script(path) if path.suffix == ".py" else path.read_text()
+            files.append(File.generated(config, page, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Links that are right in the repository, made right in the site; a file that is no page keeps its name only."""
+
+    def move(link: re.Match[str]) -> str:
+        text, target = link[1], link[2].removeprefix("../")
+        if target in PAGES:
+            return f"[{text}]({PAGES[target]})"
+        return text if (ROOT / target).exists() else link[0]
+
+    return LINK.sub(move, markdown)
+
+
+def from_script(path: Path) -> str:
+    """The page of a script: its texts, its code, and below each cell what it has printed."""
+    code = path.read_text()
+    printed = run(CELL.sub(f"print({END!r})\n", code), path)
+    kinds, cells = CELL.split(code)[1::2], CELL.split(code)[2::2]
+    page = []
+    for kind, cell, output in zip(kinds, cells, printed, strict=True):
+        if "[markdown]" in kind:
+            page.append(re.sub(r"^# ?", "", cell, flags=re.MULTILINE))
+        else:
+            page.append(f"```python\n{cell.strip()}\n```\n")
+        if output:
+            page.append(f"```text\n{output}```\n")
+    return "\n".join(page)
+
+
+def run(code: str, path: Path) -> list[str]:
+    """What each cell prints; in a process of its own, since a script may set JAX's precision."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{path.name} failed:\n{done.stderr}")
+    return done.stdout.split(f"{END}\n")[1:]

@@ -1,0 +1,82 @@
+"""What the documents show is run: every ```python block, every example, and every output that a comment promises."""
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import implicitax as ix
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def script(page: str) -> str:
+    """The ```python blocks of a page one after the other, each line at the line number that it has in the page."""
+    lines = [""] * (page.count("\n") + 1)
+    for block in BLOCK.finditer(page):
+        first = page.count("\n", 0, block.start(2))
+        for i, line in enumerate(textwrap.dedent(block[2]).splitlines()):
+            lines[first + i] = line
+    return "\n".join(lines)
+
+
+def promised(code: str) -> list[str]:
+    """What `print(...)  # output` says it prints; a print without a comment promises an output that is not shown."""
+    return [line.partition("  # ")[2] for line in code.splitlines() if line.startswith("print(")]
+
+
+def run(path: Path, folder: Path) -> str:
+    """What a script prints. In a process of its own, since it may set JAX's precision; a warning is an error."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(path)], cwd=folder, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_page(page, tmp_path):
+    code = script(page.read_text())
+    if not code.strip():
+        pytest.skip("no code")
+    path = tmp_path / f"{page.stem}.py"
+    path.write_text(code)
+    assert run(path, tmp_path).splitlines() == promised(code)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=name)
+def test_example(example, tmp_path):
+    assert run(example, tmp_path)
+
+
+def test_blocks_keep_their_line_numbers():
+    page = "text\n```python\na = 1\n```\n\n```py\nnot run\n```\n\n- item\n\n  ```python\n  b = 2\n  ```\n"
+    assert [(i, line) for i, line in enumerate(script(page).splitlines(), 1) if line] == [(3, "a = 1"), (13, "b = 2")]
+
+
+def test_every_public_name_is_in_the_reference():
+    described = re.findall(r"^::: implicitax\.(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)
+    assert len(described) == len(set(described))
+    assert set(described) == {name for name in vars(ix) if not name.startswith("_") and hasattr(ix, name)} - MODULES
+
+
+# Submodules that Python binds as attributes without an underscore.
+MODULES = {"cli"}
+
+
+def test_the_two_commands_are_targets_of_make():
+    bash = re.search(r"^```bash\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert bash is not None
+    assert bash[1].splitlines() == ["make demo", "make test"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"\n{line.split()[1]}: " in makefile for line in bash[1].splitlines())
