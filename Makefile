@@ -35,7 +35,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/pyright
 
 docs: $(VENV)/.installed-dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
@@ -45,7 +45,7 @@ dist: $(VENV)/.installed-dev
 	rm -rf dist
 	$(BIN)/python -m build
 
-# An environment of its own. The command line's packages are not part of it: their bounds are only what was current.
+# An environment of its own, with the lowest versions of what the package itself depends on.
 test-lowest:
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=constraints/lowest.txt
 

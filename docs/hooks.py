@@ -49,7 +49,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def from_script(path: Path) -> str:
     """The page of a script: its texts, its code, and below each cell what it has printed."""
     code = path.read_text()
-    printed = run(CELL.sub(f"print({END!r})\n", code), path)
+    printed = run(CELL.sub(lambda _: f"print({END!r})\n", code), path)
     kinds, cells = CELL.split(code)[1::2], CELL.split(code)[2::2]
     page = []
     for kind, cell, output in zip(kinds, cells, printed, strict=True):
