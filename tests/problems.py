@@ -41,9 +41,7 @@ class AsPrinted(Reference):
     """
 
     def __call__(self, x: Float[Array, "2"]) -> Float[Array, "2"]:
-        return jnp.stack(
-            [jnp.sqrt(self.para.alpha - x[0] * x[1]), jnp.sqrt((57 - x[1]) / (self.para.beta * x[0]))]
-        )
+        return jnp.stack([jnp.sqrt(self.para.alpha - x[0] * x[1]), jnp.sqrt((57 - x[1]) / (self.para.beta * x[0]))])
 
 
 def sister(x: Float[Array, "2"], alpha: Any, beta: Any) -> Float[Array, "2"]:

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
-from problems import X0, Reference, closed_form, reference, unrolled
 
 import implicitax as ix
+from problems import X0, Reference, closed_form, reference, unrolled
 
 
 def close(actual, desired, tol=1e-10):
@@ -95,7 +95,16 @@ def test_memory_does_not_grow_with_iterations():
     def temporary(steps, adjoint=None):
         def loss(alpha):
             sol = ix.fixed_point(
-                reference, X0, alpha, 3.0, solver=ix.Picard(), rtol=0, atol=0, max_steps=steps, adjoint=adjoint, throw=False
+                reference,
+                X0,
+                alpha,
+                3.0,
+                solver=ix.Picard(),
+                rtol=0,
+                atol=0,
+                max_steps=steps,
+                adjoint=adjoint,
+                throw=False,
             )
             return sol.x[0]
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
-from problems import X0, Reference, closed_form, reference
 
 import implicitax as ix
+from problems import X0, Reference, closed_form, reference
 
 
 def R(x, alpha, beta):
@@ -52,7 +52,10 @@ def test_every_transformation(solve):
         close(jax.jit(jacobian(at, argnums=(0, 1)))(12.0, 2.5), (d_alpha, d_beta))
     alphas = jnp.array([9.5, 12.0])
     close(jax.vmap(jax.grad(lambda a: at(a, 2.5)[0]))(alphas), [closed_form(a, 2.5)[1][0] for a in alphas])
-    close(jax.hessian(lambda a: at(a, 2.5)[0])(12.0), jax.hessian(lambda a: ix.fixed_point(reference, X0, a, 2.5).x[0])(12.0))
+    close(
+        jax.hessian(lambda a: at(a, 2.5)[0])(12.0),
+        jax.hessian(lambda a: ix.fixed_point(reference, X0, a, 2.5).x[0])(12.0),
+    )
     assert solve.__name__ in ("by_callback", "by_loop")
 
 
@@ -62,7 +65,9 @@ def test_numpy_as_it_is_outside_jit():
         return with_scipy(np.asarray(x0), float(alpha), float(beta))
 
     close(jax.jacrev(lambda a: solve(X0, a, 2.5))(12.0), closed_form(12.0, 2.5)[1])
-    with pytest.raises(TypeError, match=r"`custom_root\(solve\)`: expected a solver that JAX can trace, .*pure_callback"):
+    with pytest.raises(
+        TypeError, match=r"`custom_root\(solve\)`: expected a solver that JAX can trace, .*pure_callback"
+    ):
         jax.jit(lambda a: solve(X0, a, 2.5))(12.0)
 
 
@@ -83,7 +88,9 @@ def test_where_R_holds_the_parameters():
 
 def test_a_wrong_answer_is_not_believed():
     bad = ix.custom_fixed_point(reference)(lambda x0, a, b: x0)
-    with pytest.raises(ix.ConvergenceError, match=r"`custom_fixed_point`: .*does not meet the tolerance.*residual\| = 0\."):
+    with pytest.raises(
+        ix.ConvergenceError, match=r"`custom_fixed_point`: .*does not meet the tolerance.*residual\| = 0\."
+    ):
         bad(X0, 10.0, 3.0)
     silent = ix.custom_fixed_point(reference, throw=False)(lambda x0, a, b: x0)
     assert np.all(np.isnan(jax.jacrev(lambda a: silent(X0, a, 3.0))(10.0)))

@@ -88,7 +88,11 @@ def test_units_do_not_matter_to_the_verdict(solver):
     y, ok = _linear.solve_dense(jnp.asarray(scaled), jnp.asarray(b / units), solver)
     assert bool(ok)
     np.testing.assert_allclose(y, np.linalg.solve(regular, b) / units, rtol=1e-9)
-    for singular in (regular[[0, 1, 1]], regular * [[1], [1], [0]], np.stack([regular[0], regular[1], regular[0] - 2 * regular[1]])):
+    for singular in (
+        regular[[0, 1, 1]],
+        regular * [[1], [1], [0]],
+        np.stack([regular[0], regular[1], regular[0] - 2 * regular[1]]),
+    ):
         assert not bool(_linear.solve_dense(jnp.asarray(singular), jnp.asarray(b), solver)[1])
 
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 import pytest
-from problems import X0, X_STAR, reference, unrolled
 
 import implicitax as ix
+from problems import X0, X_STAR, reference, unrolled
 
 FIXED_POINT = [ix.Picard(0.4), ix.Anderson(), ix.Newton(), ix.PseudoTransient(), ix.Auto()]
 
@@ -15,7 +15,10 @@ FIXED_POINT = [ix.Picard(0.4), ix.Anderson(), ix.Newton(), ix.PseudoTransient(),
 def linear(eigenvalues, seed=0):
     """F(x) = J x + b, J with the given eigenvalues (2×2 blocks for complex pairs) in a random basis; and x*."""
     rng = np.random.default_rng(seed)
-    blocks = [np.array([[e.real, e.imag], [-e.imag, e.real]]) if np.iscomplex(e) else np.array([[np.real(e)]]) for e in eigenvalues]
+    blocks = [
+        np.array([[e.real, e.imag], [-e.imag, e.real]]) if np.iscomplex(e) else np.array([[np.real(e)]])
+        for e in eigenvalues
+    ]
     n = sum(block.shape[0] for block in blocks)
     D, i = np.zeros((n, n)), 0
     for block in blocks:

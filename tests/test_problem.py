@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import X0, Reference, reference
 
 import implicitax as ix
+from problems import X0, Reference, reference
 
 
 class Counted(eqx.Module):
@@ -189,8 +189,8 @@ MISTAKES = {
     "structure": (
         lambda: ix.fixed_point(lambda x: {"a": x["a"], "c": x["b"]}, {"a": 1.0, "b": jnp.ones(2)}),
         ValueError,
-        r"`fixed_point\(F=\.\.\.\)`: expected the structure of x0, .*'b'.*, got .*'c'.*only in x0: x\['b'\].*only in the "
-        r"output of F: x\['c'\]",
+        r"`fixed_point\(F=\.\.\.\)`: expected the structure of x0, .*'b'.*, got .*'c'.*only in x0: x\['b'\].*"
+        r"only in the output of F: x\['c'\]",
     ),
     "containers": (
         lambda: ix.root(lambda x: [x[0], x[1]], (1.0, 2.0)),
@@ -338,7 +338,7 @@ def test_mistake(name):
 
 def test_errors_of_F_itself_are_the_users():
     def F(x):
-        return x + undefined_name  # noqa: F821
+        return x + undefined_name
 
     with pytest.raises(NameError, match="undefined_name"):
         ix.fixed_point(F, 1.0)

@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import X0, X_STAR, AsPrinted, Reference, closed_form, closed_form_hessian, reference, sister, unrolled
 
 import implicitax as ix
+from problems import X0, X_STAR, AsPrinted, Reference, closed_form, closed_form_hessian, reference, sister, unrolled
 
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
 
@@ -65,7 +65,11 @@ def test_hessian(hessian):
     F = Reference(12.0, 2.5)
     H = hessian(solve)(F).para
     expected = closed_form_hessian(12.0, 2.5)
-    close([[H.alpha.para.alpha, H.alpha.para.beta], [H.beta.para.alpha, H.beta.para.beta]], np.moveaxis(expected, 0, -1), 1e-8)
+    close(
+        [[H.alpha.para.alpha, H.alpha.para.beta], [H.beta.para.alpha, H.beta.para.beta]],
+        np.moveaxis(expected, 0, -1),
+        1e-8,
+    )
     U = jax.jacfwd(jax.jacfwd(lambda F: unrolled(F, X0, 200)))(F).para
     close([H.alpha.para.alpha, H.beta.para.beta], [U.alpha.para.alpha, U.beta.para.beta])
 

@@ -119,7 +119,9 @@ def _solution_jvp(rule: Rule, primals: Any, tangents: Any) -> tuple[Any, Any]:
         w_x, moved = _verdict(rule, outcome, ok, c, (w_x, moved))
         return _Block(_tree.axpy(1, moved, c.theta), w_x, c.y)
 
-    b = _Block(theta_dot, tuple(_zeros(leaf, theta_dot[0]) for leaf in x), tuple(_zeros(leaf, theta_dot[0]) for leaf in y))
+    b = _Block(
+        theta_dot, tuple(_zeros(leaf, theta_dot[0]) for leaf in x), tuple(_zeros(leaf, theta_dot[0]) for leaf in y)
+    )
     u = jax.lax.custom_linear_solve(M, b, solve, solve_transposed)
     return (x, y), (u.x, u.y)
 

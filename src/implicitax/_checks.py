@@ -56,7 +56,7 @@ def check_guess(caller: str, F: Any, x0: Any) -> None:
                     "floating-point or complex numbers",
                     f"{describe(leaf)} at {path}",
                     "The unknowns of an equation vary continuously; integers were probably meant as floats.",
-                    f"Convert with `.astype(float)`, or move what is not unknown from x0 to `*args` or into {function}.",
+                    f"Convert with `.astype(float)`, or move what is not unknown from x0 to `*args` or {function}.",
                 )
             )
 
@@ -98,7 +98,7 @@ def check_output(
                     f"Make {function} return the shape of x0, or give x0 the shape that {function} returns.",
                 )
             )
-        if got.dtype != want.dtype and kind == "fixed_point" or _kind(got) != _kind(want):
+        if (got.dtype != want.dtype and kind == "fixed_point") or _kind(got) != _kind(want):
             raise TypeError(
                 mistake(
                     where,
@@ -171,7 +171,7 @@ def _structure(tree: Any) -> str:
 
 
 def _depends(jaxpr: Any, num_x: int) -> bool:
-    """Whether an output can depend on one of the first `num_x` inputs: read off the jaxpr, so at no cost at run time."""
+    """Whether an output can depend on one of the first `num_x` inputs, read off the jaxpr."""
     reached = set(jaxpr.invars[:num_x])
     for eqn in jaxpr.eqns:
         if any(not hasattr(var, "val") and var in reached for var in eqn.invars):

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer, eval_jaxpr
 from jaxtyping import PyTree
 
 from ._adjoints import AbstractAdjoint, Unrolled
@@ -133,7 +134,7 @@ def _judge(
 def _run_opaque(caller: str, solver: Solver, x0: PyTree, args: tuple[Any, ...]) -> PyTree:
     """What `solver` returns, with no derivative, neither by its arguments nor by what it closes over."""
     x0, args = frozen((x0, args))
-    tracers = [leaf for leaf in jax.tree.leaves((x0, args, reachable(solver))) if isinstance(leaf, jax.core.Tracer)]
+    tracers = [leaf for leaf in jax.tree.leaves((x0, args, reachable(solver))) if isinstance(leaf, Tracer)]
     if not tracers:
         return solver(x0, *args)
     try:
@@ -149,6 +150,4 @@ def _run_opaque(caller: str, solver: Solver, x0: PyTree, args: tuple[Any, ...]) 
             )
         ) from error
     leaves = jax.tree.leaves((x0, args))
-    return jax.tree.unflatten(
-        jax.tree.structure(shape), jax.core.eval_jaxpr(closed.jaxpr, frozen(closed.consts), *leaves)
-    )
+    return jax.tree.unflatten(jax.tree.structure(shape), eval_jaxpr(closed.jaxpr, frozen(closed.consts), *leaves))

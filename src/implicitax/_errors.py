@@ -42,8 +42,6 @@ def raise_where(
         return jax.pure_callback(complain, struct, *arrays, vmap_method="broadcast_all")
 
     with jax.named_scope(f"implicitax_check_{name}"):
-        passed = jax.lax.cond(
-            eqxi.unvmap_any(failed), call, lambda failed, *_: jnp.ones_like(failed), failed, *numbers
-        )
+        passed = jax.lax.cond(eqxi.unvmap_any(failed), call, lambda failed, *_: jnp.ones_like(failed), failed, *numbers)
         # The value must depend on the check, or the compiler drops it.
         return jax.tree.map(lambda leaf: jnp.where(passed, leaf, jnp.zeros_like(leaf)), values)

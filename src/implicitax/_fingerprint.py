@@ -95,7 +95,7 @@ def _children(item: Any) -> list[Any]:
     wrapped = getattr(item, "__wrapped__", None)  # a function under `jax.jit` and the like
     # What a module holds is in its leaves and its structure, which are compared anyway.
     attributes = [] if isinstance(item, eqx.Module) else list(getattr(item, "__dict__", {}).values())
-    call = getattr(type(item), "__call__", None)
+    call = vars(type(item)).get("__call__")
     return [*attributes, *(child for child in (wrapped, call) if isinstance(child, types.FunctionType))]
 
 

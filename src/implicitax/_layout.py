@@ -81,9 +81,7 @@ class Layout:
     def put(self, leaves: Sequence[Any]) -> Any:
         """The pytree with these real leaves."""
         arrays = iter(from_real(leaves, self.complex_))
-        return jax.tree.unflatten(
-            self.treedef, [next(arrays) if leaf is self.ARRAY else leaf for leaf in self.static]
-        )
+        return jax.tree.unflatten(self.treedef, [next(arrays) if leaf is self.ARRAY else leaf for leaf in self.static])
 
     def repeat(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Of one value a leaf of the pytree, one a real leaf."""

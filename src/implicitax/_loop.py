@@ -39,24 +39,23 @@ class _Carry(NamedTuple):
 
 
 def iterate(
-    problem: Problem, method: AbstractSolver, theta: Leaves, x0: Leaves, tolerance: Tolerance, max_steps: Array
+    problem: Problem, method: AbstractSolver, theta: Leaves, x0: Leaves, tolerance: Tolerance, max_steps: int
 ) -> Outcome:
     """Iterates until the residual at the point last evaluated meets the tolerance.
 
     Every iteration evaluates the residual at one place of the code, judges that point and asks the method for the
     next: so F is compiled once, and "converged" is always said of the point returned.
     """
-    count, dtype = problem.size, _tree.work_dtype(x0)
+    count, dtype, linear_solver = problem.size, _tree.work_dtype(x0), method.solver_of_steps()
 
     def residual_at(x: Leaves) -> Leaves:
         return problem.residual(x, theta)
 
     def body(carry: _Carry) -> _Carry:
-        A = None
-        if method.linear_solver is None:
-            residual = residual_at(carry.x)
+        if linear_solver is None:
+            residual, A = residual_at(carry.x), None
         else:
-            residual, A = _linear.linearise(residual_at, carry.x, method.linear_solver)
+            residual, A = _linear.linearise(residual_at, carry.x, linear_solver)
         component = _tree.first_bad(residual)
         finite = component == count
 
@@ -97,9 +96,7 @@ def iterate(
     return Outcome(end.best, end.status, nit, end.nfev, end.residual, end.component)
 
 
-def judge(
-    problem: Problem, theta: Leaves, x: Leaves, nit: Array, tolerance: Tolerance, linear_solver: Any
-) -> Outcome:
+def judge(problem: Problem, theta: Leaves, x: Leaves, nit: Array, tolerance: Tolerance, linear_solver: Any) -> Outcome:
     """The verdict on a point that somebody else's solver returned, by one evaluation of our own."""
 
     def residual_at(x: Leaves) -> Leaves:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
+from jax.core import Tracer
 
 from . import _linear, _tree
 from ._adjoints import AbstractAdjoint, Implicit, Neumann, Unrolled
@@ -14,7 +15,6 @@ from ._layout import is_dynamic, path_names
 from ._methods import AbstractSolver, Auto, Newton, Picard, Tolerance
 from ._methods.foreign import FOREIGN
 from ._problem import Problem
-from ._tree import Leaves
 
 
 class Options(NamedTuple):
@@ -83,7 +83,7 @@ def _check_adjoint(problem: Problem, adjoint: Any) -> AbstractAdjoint:
 
 def _check_solver(problem: Problem, solver: Any) -> Any:
     solver = Auto() if solver is None else solver
-    known = isinstance(solver, AbstractSolver) or isinstance(solver, FOREIGN)
+    known = isinstance(solver, (AbstractSolver, *FOREIGN))
     if not known:
         raise TypeError(
             mistake(
@@ -138,13 +138,13 @@ def tolerances(problem: Problem, rtol: Any, atol: Any) -> Tolerance:
     return Tolerance(*(_tolerance(problem, name, value, default) for name, value in (("rtol", rtol), ("atol", atol))))
 
 
-def _tolerance(problem: Problem, name: str, value: Any, default: tuple[float, ...]) -> Leaves:
+def _tolerance(problem: Problem, name: str, value: Any, default: tuple[float, ...]) -> tuple[Any, ...]:
     argument = f"{problem.caller}({name}=...)"
     if value is None:
         return default
     for path, leaf in zip(path_names(value, name), jax.tree.leaves(value)):
-        concrete = (is_dynamic(leaf) or isinstance(leaf, int)) and not isinstance(leaf, jax.core.Tracer)
-        if not isinstance(leaf, jax.core.Tracer) and not (concrete and np.all(np.asarray(leaf) >= 0)):
+        concrete = (is_dynamic(leaf) or isinstance(leaf, int)) and not isinstance(leaf, Tracer)
+        if not isinstance(leaf, Tracer) and not (concrete and np.all(np.asarray(leaf) >= 0)):
             raise ValueError(
                 mistake(
                     argument,

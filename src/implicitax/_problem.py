@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import jax.extend.core as jex_core
 import jax.numpy as jnp
+from jax.core import Tracer, eval_jaxpr
 
 from . import _tree
 from ._checks import check_guess, check_output, needs_float
@@ -45,7 +46,7 @@ class Problem:
     def evaluate(self, x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
         """One evaluation of F: the residual `F(x) − x`, or `R(x)`, and the auxiliary output."""
         traced, closed = theta[: self.num_traced], from_real(theta[self.num_traced :], self.complex_closed)
-        out = tuple(jax.core.eval_jaxpr(self.jaxpr, closed, *x, *traced))
+        out = tuple(eval_jaxpr(self.jaxpr, closed, *x, *traced))
         value, aux = out[: len(x)], out[len(x) :]
         if self.kind == "fixed_point":
             return _tree.sub(value, x), aux
@@ -85,13 +86,13 @@ def _hoist(
     state, x = Layout.take(x0, is_unknown)
     x = tuple(jnp.asarray(float(leaf) if isinstance(leaf, int) else leaf) for leaf in x)
     avals = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in map(jax.typeof, (*x, *traced)))
-    key = (kind, caller, has_aux, outer.cache_key(), state.cache_key(), avals, jax.config.jax_enable_x64)
+    key = (kind, caller, has_aux, outer.cache_key(), state.cache_key(), avals, jnp.result_type(float))
 
     readers = _readers(F, outer)
     entry = _CACHE.get(key)
     if entry is None or not same(entry.meaning, fingerprint(*readers)):
         entry = _trace(kind, caller, outer, traced, state, x, x0, has_aux, readers)
-        if not any(isinstance(const, jax.core.Tracer) for const in entry.consts) and not _named_axes():
+        if not any(isinstance(const, Tracer) for const in entry.consts) and not _named_axes():
             _CACHE[key] = entry
             if len(_CACHE) > _CACHE_SIZE:
                 _CACHE.popitem(last=False)
@@ -101,7 +102,7 @@ def _hoist(
 
 def _readers(F: Any, outer: Layout) -> tuple[Any, ...]:
     """The Python functions that a trace of F runs. A module itself is new in each call, its methods are not."""
-    methods = (getattr(F, "__func__", None), getattr(type(F), "__call__", None))
+    methods = (getattr(F, "__func__", None), vars(type(F)).get("__call__"))
     return tuple(item for item in (*methods, *outer.static) if callable(item) and not isinstance(item, eqx.Module))
 
 

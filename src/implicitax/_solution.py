@@ -4,8 +4,8 @@ import enum
 from typing import Any
 
 import equinox as eqx
-import jax
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 
@@ -39,7 +39,7 @@ _TEXTS = {
         "negative number), or use a solver that steps back from such points: `solver=ix.Auto()`."
     ),
     Status.NON_FINITE_GUESS: (
-        "x0 itself is NaN or infinite. Look where the guess comes from: a division by zero, a missing value in the data."
+        "x0 itself is NaN or infinite. Look where the guess comes from: a division by zero, a missing value in data."
     ),
     Status.STALLED: (
         "The residual has stopped decreasing: a cycle, a jump or kink, or a tolerance below the rounding errors. Try "
@@ -141,7 +141,7 @@ class Solution(eqx.Module):
 
     @property
     def message(self) -> str:
-        if isinstance(self.status, jax.core.Tracer):
+        if isinstance(self.status, Tracer):
             raise TypeError(
                 "`Solution.message`: expected concrete numbers, got a traced `status`. Texts cannot be made inside "
                 "`jit` or `vmap`. Return the Solution from the transformed function and ask it outside."

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from . import _linear, _tree
@@ -51,7 +52,7 @@ def fixed_point(
     - `rtol`, `atol`: the solve stops where every component has `|F(x) − x| ≤ atol + rtol·|x|`; numbers, or pytree
       prefixes of x0. By default eps^(2/3) of the dtype: 3.7e-11 in float64, 2.4e-5 in float32.
     - `max_steps`: bound on the iterations; by default that of the solver.
-    - `has_aux`: whether F returns a pair `(value, aux)`. `Solution.aux` is then `aux` at the solution, with derivatives.
+    - `has_aux`: whether F returns a pair `(value, aux)`. `Solution.aux` is then `aux` at x, with derivatives.
     - `error_estimate`: whether to compute `Solution.error`.
     - `throw`: whether a failure raises. If not, it is in `Solution.status`, and the derivative is NaN.
 
@@ -257,6 +258,7 @@ def _error(problem: Problem, options: Options, theta: Leaves, x: Leaves, scale: 
 
 def _unroll(problem: Problem, options: Options, theta: Leaves, x0: Leaves, tolerance: Tolerance) -> Found:
     """A fixed number of iterations, differentiated as they stand."""
+    assert isinstance(options.adjoint, Unrolled)
     method, steps = options.solver, options.adjoint.steps
 
     def residual_at(x: Leaves) -> Leaves:
@@ -266,9 +268,10 @@ def _unroll(problem: Problem, options: Options, theta: Leaves, x0: Leaves, toler
     def step(x: Leaves, _: None) -> tuple[Leaves, None]:
         if isinstance(method, Picard):
             return _tree.axpy(method.damping, residual_at(x), x), None
-        residual, A = _linear.linearise(residual_at, x, method.linear_solver)
-        correction, _ = _linear.solve(A, residual, method.linear_solver, typical_size(x, tolerance))
-        return _tree.sub(x, correction), None
+        linear_solver = method.solver_of_steps()
+        residual, A = _linear.linearise(residual_at, x, linear_solver)
+        newton = _linear.solve(A, residual, linear_solver, typical_size(x, tolerance))[0]
+        return _tree.sub(x, newton), None
 
     x, _ = jax.lax.scan(step, x0, length=steps)
     outcome = judge(problem, frozen(theta), frozen(x), jnp.asarray(steps), tolerance, options.linear_solver)
@@ -286,7 +289,7 @@ def conclude(problem: Problem, options: Options, summary: Summary, found: Found)
     x, aux = found.x, found.aux
     status, nit, nfev, residual, component = found.outcome[1:]
     failed = status != Status.CONVERGED
-    if options.throw and isinstance(failed, jax.core.Tracer):
+    if options.throw and isinstance(failed, Tracer):
 
         def text(failed: Any, *numbers: Any) -> str:
             return f"`{summary.caller}`: {summary.describe(*numbers)}"
@@ -303,6 +306,6 @@ def conclude(problem: Problem, options: Options, summary: Summary, found: Found)
         error=found.error,
         summary=summary,
     )
-    if options.throw and not isinstance(failed, jax.core.Tracer) and failed.any():
+    if options.throw and not isinstance(failed, Tracer) and failed.any():
         raise ConvergenceError(f"`{summary.caller}`: {sol.message}")
     return sol

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, Float
+from typing_extensions import TypeIs
 
 from .. import _tree
 from .._tree import Leaves
@@ -40,6 +41,10 @@ def is_dense(solver: lx.AbstractLinearSolver) -> bool:
     return isinstance(solver, SmallLU | lx.LU | lx.QR | lx.SVD | lx.AutoLinearSolver)
 
 
+def is_matrix(A: Linear) -> TypeIs[Float[Array, "n n"]]:
+    return not callable(A)
+
+
 def linearise(
     residual: Callable[[Leaves], Leaves], x: Leaves, solver: lx.AbstractLinearSolver
 ) -> tuple[Leaves, Linear]:
@@ -59,13 +64,13 @@ def linearise(
     return jax.vmap(column, out_axes=(None, 1))(jnp.eye(flat.size, dtype=flat.dtype))
 
 
-def linearise_transposed(
-    residual: Callable[[Leaves], Leaves], x: Leaves, solver: lx.AbstractLinearSolver
-) -> Linear:
+def linearise_transposed(residual: Callable[[Leaves], Leaves], x: Leaves, solver: lx.AbstractLinearSolver) -> Linear:
     """Aᵀ at x, as `linearise` gives A."""
     if is_dense(solver):
-        # n tangents of R rather than n cotangents: forward mode is cheaper, and what Newton's step has compiled too.
-        return linearise(residual, x, solver)[1].T
+        # By n tangents of R rather than n cotangents: forward mode is the cheaper one.
+        A = linearise(residual, x, solver)[1]
+        assert is_matrix(A)
+        return A.T
     _, pullback = jax.vjp(residual, x)
     return lambda cotangent: pullback(cotangent)[0]
 
@@ -96,7 +101,7 @@ def solve(
     `scale` holds the typical size of each unknown: a matrix-free solver works on D⁻¹ A D with D = diag(scale), or, if
     A is a transpose, on D A D⁻¹.
     """
-    if not callable(A):
+    if is_matrix(A):
         y, ok = solve_dense(A, _tree.ravel(b), solver)
         return _tree.unravel(y, b), ok
 
@@ -135,7 +140,9 @@ def _has_zero_row(operator: lx.FunctionLinearOperator) -> Bool[Array, ""]:
     A Krylov method does not see it if the right-hand side is 0 there too, and leaves that unknown at 0.
     """
     key = jax.random.key(0)
-    product = operator.mv(tuple(jax.random.uniform(key, leaf.shape, leaf.dtype, 1, 2) for leaf in operator.in_structure()))
+    product = operator.mv(
+        tuple(jax.random.uniform(key, leaf.shape, leaf.dtype, 1, 2) for leaf in operator.in_structure())
+    )
     return jnp.any(jnp.stack([jnp.any(leaf == 0) for leaf in product]))
 
 

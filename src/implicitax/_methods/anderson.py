@@ -27,7 +27,7 @@ class _State(NamedTuple):
     dx: tuple[Float[Array, "m ..."], ...]  # differences of points, a ring of `memory`,
     dr: tuple[Float[Array, "m ..."], ...]  # and of their residuals, weighted
     gram: Float[Array, "m m"]  # ⟨dr_i, dr_j⟩
-    count: Int[Array, ""]  # differences since the last restart
+    held: Int[Array, ""]  # differences since the last restart
     damping: Float[Array, ""]
     weights: Leaves
     first: Bool[Array, ""]
@@ -99,7 +99,7 @@ class Anderson(AbstractSolver):
             dx=history,
             dr=history,
             gram=jnp.zeros((m, m), dtype),
-            count=jnp.asarray(0, jnp.int32),
+            held=jnp.asarray(0, jnp.int32),
             damping=jnp.asarray(self.damping, dtype),
             weights=x,
             first=jnp.asarray(True),
@@ -122,7 +122,7 @@ class Anderson(AbstractSolver):
 
         remember = accepted & ~state.first
         dx, dr, gram = self._remember(at, state, weights, remember)
-        count = jnp.where(remember, state.count + 1, 0)
+        count = jnp.where(remember, state.held + 1, 0)
 
         accelerated = self._accelerate(at, dx, dr, gram, count, damping, weights)
         plain = _tree.axpy(damping, best_residual, best)
@@ -136,7 +136,7 @@ class Anderson(AbstractSolver):
             dx=dx,
             dr=dr,
             gram=gram,
-            count=count,
+            held=count,
             damping=damping,
             weights=weights,
             first=state.first & False,
@@ -147,10 +147,10 @@ class Anderson(AbstractSolver):
         self, at: Evaluation, state: _State, weights: Leaves, remember: Bool[Array, ""]
     ) -> tuple[tuple[Array, ...], tuple[Array, ...], Float[Array, "m m"]]:
         """The histories with the newest difference in the place of the oldest, and one row of the Gram matrix anew."""
-        slot = state.count % self.memory
+        slot = state.held % self.memory
         new_dx = _tree.sub(at.x, state.x)
         new_dr = _tree.mul(weights, _tree.sub(at.residual, state.residual))
-        # A rejected point leaves the histories as they are: `count` 0 makes them unused.
+        # A rejected point leaves the histories as they are: `held` 0 makes them unused.
         dx = tuple(h.at[slot].set(jnp.where(remember, new, h[slot])) for h, new in zip(state.dx, new_dx))
         dr = tuple(h.at[slot].set(jnp.where(remember, new, h[slot])) for h, new in zip(state.dr, new_dr))
         row = _products(dr, tuple(h[slot] for h in dr))

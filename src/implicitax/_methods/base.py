@@ -14,10 +14,10 @@ from .._tree import Leaves
 
 
 class Tolerance(NamedTuple):
-    """`atol + rtol·|x|`, one pair of values (or arrays) a leaf."""
+    """`atol + rtol·|x|`, one pair of numbers or arrays a leaf."""
 
-    rtol: Leaves
-    atol: Leaves
+    rtol: tuple[Any, ...]
+    atol: tuple[Any, ...]
 
     def at(self, x: Leaves) -> Leaves:
         return tuple(
@@ -38,7 +38,7 @@ class Evaluation(NamedTuple):
 
     x: Leaves
     residual: Leaves
-    A: Any  # ∂R/∂x as `linear_solver` of the method wants it; None for a method that has none
+    A: Any  # ∂R/∂x as `solver_of_steps` wants it; None for a method without
     finite: Bool[Array, ""]
 
 
@@ -54,7 +54,6 @@ class Proposal(NamedTuple):
 class AbstractSolver(eqx.Module):
     """A method to solve `x = F(x)` or `R(x) = 0`."""
 
-    linear_solver: ClassVar[lx.AbstractLinearSolver | None] = None
     kinds: ClassVar[tuple[str, ...]] = ("fixed_point",)
     recovers: ClassVar[bool] = False  # steps back from a point where the residual is not finite
     default_max_steps: ClassVar[int] = 1000
@@ -62,6 +61,10 @@ class AbstractSolver(eqx.Module):
     def resolve(self, size: int, dtype: Any) -> "AbstractSolver":
         """The same method with everything that is left open decided for a state of this size and dtype."""
         return self
+
+    def solver_of_steps(self) -> lx.AbstractLinearSolver | None:
+        """What solves with A in each step, and says in which form A is wanted; None for a method without A."""
+        return None
 
     @abc.abstractmethod
     def init(self, x: Leaves) -> Any:

@@ -17,9 +17,9 @@ FOREIGN = (
 )
 
 
-def run(problem: Problem, solver: Any, theta: Leaves, x0: Leaves, max_steps: Array) -> tuple[Leaves, Array]:
+def run(problem: Problem, solver: Any, theta: Leaves, x0: Leaves, max_steps: int) -> tuple[Leaves, Array]:
     """The point at which an Optimistix solver stops, by its own tolerances, and the steps it took."""
-    if isinstance(solver, optx.AbstractFixedPointSolver) and problem.kind == "fixed_point":
+    if isinstance(solver, optx.AbstractFixedPointSolver):
 
         def F(x: Leaves, theta: Leaves) -> Leaves:
             return tuple(xi + ri for xi, ri in zip(x, problem.residual(x, theta)))

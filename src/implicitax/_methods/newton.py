@@ -60,13 +60,17 @@ class Newton(AbstractSolver):
     def resolve(self, size: int, dtype: Any) -> "Newton":
         return self if self.linear_solver is not None else Newton(_linear.choose(size, dtype))
 
+    def solver_of_steps(self) -> lx.AbstractLinearSolver:
+        assert self.linear_solver is not None, "`resolve` fills it in"
+        return self.linear_solver
+
     def init(self, x: Leaves) -> _State:
         dtype = _tree.work_dtype(x)
         return _State(x, jnp.asarray(jnp.inf, dtype), x, jnp.ones((), dtype), x, jnp.asarray(True))
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         scale = typical_size(at.x, tolerance)
-        newton, regular = _linear.solve(at.A, tuple(-r for r in at.residual), self.linear_solver, scale)
+        newton, regular = _linear.solve(at.A, tuple(-r for r in at.residual), self.solver_of_steps(), scale)
         weights = _tree.where(state.first, _weights(at, tolerance), state.weights)
         size = _tree.norm(_tree.mul(weights, at.residual))
 
@@ -80,7 +84,9 @@ class Newton(AbstractSolver):
             Status.SINGULAR,
             jnp.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING),
         )
-        following = _State(base, jnp.where(accepted, size, state.size), direction, fraction, weights, state.first & False)
+        following = _State(
+            base, jnp.where(accepted, size, state.size), direction, fraction, weights, state.first & False
+        )
         correction = _tree.where(regular, newton, tuple(jnp.full_like(leaf, jnp.inf) for leaf in newton))
         return Proposal(_tree.axpy(fraction, direction, base), following, status, correction)
 
@@ -88,8 +94,8 @@ class Newton(AbstractSolver):
 def _weights(at: Evaluation, tolerance: Tolerance) -> Leaves:
     """1 / Σⱼ |Aᵢⱼ| tolⱼ: the change of Rᵢ that the tolerance of x allows, so a norm in which 1 is "good enough"."""
     allowed = tolerance.at(at.x)
-    if callable(at.A):
-        change = tuple(jnp.abs(leaf) for leaf in at.A(allowed))
-    else:
+    if _linear.is_matrix(at.A):
         change = _tree.unravel(jnp.abs(at.A) @ _tree.ravel(allowed), at.x)
+    else:
+        change = tuple(jnp.abs(leaf) for leaf in at.A(allowed))
     return tuple(jnp.where((c > 0) & jnp.isfinite(c), 1 / c, 1) for c in change)

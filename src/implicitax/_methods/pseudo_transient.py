@@ -84,6 +84,10 @@ class PseudoTransient(AbstractSolver):
             )
         return self
 
+    def solver_of_steps(self) -> lx.AbstractLinearSolver:
+        assert self.linear_solver is not None, "`resolve` fills it in"
+        return self.linear_solver
+
     def init(self, x: Leaves) -> _State:
         dtype, n = _tree.work_dtype(x), _tree.size(x)
         one = jnp.ones((), dtype)
@@ -131,7 +135,7 @@ class PseudoTransient(AbstractSolver):
         A = jnp.where(accepted, at.A, state.A)
 
         r = _tree.ravel(residual)
-        euler, regular = _linear.solve_dense(jnp.eye(r.size, dtype=r.dtype) / h - A, r, self.linear_solver)
+        euler, regular = _linear.solve_dense(jnp.eye(r.size, dtype=r.dtype) / h - A, r, self.solver_of_steps())
         w2r = r * _tree.ravel(weights) ** 2
         # Where ∂F/∂x has an eigenvalue above 1 + 1/h, the step would go back to what plain iteration moves away from.
         forward = regular & (jnp.dot(euler, w2r) > 0) & ~plain
