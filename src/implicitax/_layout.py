@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._tree import Leaves
-
 
 def is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
@@ -46,7 +44,7 @@ def is_complex(leaf: Any) -> bool:
     return jnp.issubdtype(dtype_of(leaf), jnp.complexfloating)
 
 
-def to_real(arrays: Sequence[Any]) -> Leaves:
+def to_real(arrays: Sequence[Any]) -> tuple[Any, ...]:
     """Each complex array as two, its real and its imaginary part; the others as they are."""
     real: list[Any] = []
     for array in arrays:
@@ -71,7 +69,7 @@ class Layout:
     ARRAY = "<array>"  # stands for an array in `static`; compared by identity
 
     @classmethod
-    def take(cls, tree: Any, dynamic: Callable[[Any], bool] = is_dynamic) -> tuple["Layout", Leaves]:
+    def take(cls, tree: Any, dynamic: Callable[[Any], bool] = is_dynamic) -> tuple["Layout", tuple[Any, ...]]:
         """The layout of `tree`, and its arrays as real leaves."""
         leaves, treedef = jax.tree.flatten(tree)
         arrays = [leaf for leaf in leaves if dynamic(leaf)]

@@ -7,7 +7,7 @@ evaluates: the loop, the Jacobian, the derivative. F itself is not called again.
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
 import jax
@@ -22,6 +22,7 @@ from ._layout import Layout, from_real, is_complex, is_dynamic, is_number, is_un
 from ._tree import Leaves
 
 Kind = Literal["fixed_point", "root"]
+Theta: TypeAlias = tuple[Any, ...]  # arrays, but outside of `jit` also NumPy's and Python's numbers, as they were given
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class Problem:
     def size(self) -> int:
         return _tree.size(self.x_struct)
 
-    def evaluate(self, x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
+    def evaluate(self, x: Leaves, theta: Theta) -> tuple[Leaves, Leaves]:
         """One evaluation of F: the residual `F(x) − x`, or `R(x)`, and the auxiliary output."""
         traced, closed = theta[: self.num_traced], from_real(theta[self.num_traced :], self.complex_closed)
         out = tuple(eval_jaxpr(self.jaxpr, closed, *x, *traced))
@@ -52,7 +53,7 @@ class Problem:
             return _tree.sub(value, x), aux
         return tuple(vi.astype(xi.dtype) for vi, xi in zip(value, x)), aux
 
-    def residual(self, x: Leaves, theta: Leaves) -> Leaves:
+    def residual(self, x: Leaves, theta: Theta) -> Leaves:
         return self.evaluate(x, theta)[0]
 
 
@@ -69,7 +70,7 @@ _CACHE_SIZE = 256
 
 def hoist(
     kind: Kind, caller: str, F: Any, x0: Any, args: tuple[Any, ...], has_aux: bool
-) -> tuple[Problem, Leaves, Leaves]:
+) -> tuple[Problem, Theta, Leaves]:
     """The problem, theta, and x0 as real leaves. Traces F only if this F was not seen with these shapes."""
     check_guess(caller, F, x0)
     try:
@@ -81,7 +82,7 @@ def hoist(
 
 def _hoist(
     kind: Kind, caller: str, F: Any, x0: Any, args: tuple[Any, ...], has_aux: bool, dynamic: Any
-) -> tuple[Problem, Leaves, Leaves]:
+) -> tuple[Problem, Theta, Leaves]:
     outer, traced = Layout.take((F, args), dynamic)
     state, x = Layout.take(x0, is_unknown)
     x = tuple(jnp.asarray(float(leaf) if isinstance(leaf, int) else leaf) for leaf in x)
@@ -115,7 +116,7 @@ def _trace(
     kind: Kind,
     caller: str,
     outer: Layout,
-    traced: Leaves,
+    traced: Theta,
     state: Layout,
     x: Leaves,
     x0: Any,
@@ -124,7 +125,7 @@ def _trace(
 ) -> _Traced:
     seen: dict[str, Any] = {}
 
-    def flat(x: Leaves, *traced: Any) -> tuple[Leaves, Leaves]:
+    def flat(x: Leaves, *traced: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         F, args = outer.put(traced)
         out = F(state.put(x), *args)
         seen["returned"] = jax.tree.map(shape_of, out)

@@ -117,13 +117,13 @@ class Solution(eqx.Module):
     - `solver`, `linear_solver`: what solved it, and what solves the linear systems of its derivative, as text.
     """
 
-    x: PyTree[Array]
-    aux: PyTree[Any]
+    x: PyTree
+    aux: PyTree
     status: Int[Array, "..."]
     nit: Int[Array, "..."]
     nfev: Int[Array, "..."]
     residual: Float[Array, "..."]
-    component: Int[Array, "..."]  # index of the real unknown that was not finite
+    component: Int[Array, "..."]  # the first real unknown that was not finite; their number if all were
     error: Float[Array, "..."] | None
     summary: Summary
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Inexact, PyTree
 from lineax.internal import pack_structures, ravel_vector, transpose_packed_structures, unravel_solution
 
 Rows: TypeAlias = list[list[Array]]
@@ -23,7 +23,7 @@ class Factors(NamedTuple):
     swaps: list[list[Array]]
 
 
-def to_rows(matrix: Float[Array, "n n"]) -> Rows:
+def to_rows(matrix: Inexact[Array, "n n"]) -> Rows:
     return [[matrix[i, j] for j in range(matrix.shape[1])] for i in range(matrix.shape[0])]
 
 
