@@ -18,6 +18,7 @@ ORDER = (
     "_problem",
     "_solution",
     "_linear.neumann",
+    "_linear.dense",
     "_linear.small_lu",
     "_linear",
     "_methods.base",

@@ -16,11 +16,12 @@ from implicitax._linear import small_lu
 
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 6])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_small_lu_as_a_lineax_solver(n, dtype):
+@pytest.mark.parametrize("solver", [ix.SmallLU(), _linear.DenseLU()], ids=str)
+def test_lu_as_a_lineax_solver(solver, n, dtype):
     rng = np.random.default_rng(n)
     matrix = jnp.asarray(rng.normal(size=(n, n)), dtype)
     b = jnp.asarray(rng.normal(size=n), dtype)
-    operator, solver = lx.MatrixLinearOperator(matrix), ix.SmallLU()
+    operator = lx.MatrixLinearOperator(matrix)
     tol = 1e-3 if dtype == jnp.float32 else 1e-11
 
     solution = lx.linear_solve(operator, b, solver)
@@ -47,11 +48,11 @@ def test_small_lu_needs_every_pivot_order():
         np.testing.assert_allclose(value, np.linalg.solve(matrix, b), rtol=1e-9)
 
 
-def test_small_lu_complex_and_pytrees():
+@pytest.mark.parametrize("solver", [ix.SmallLU(), _linear.DenseLU()], ids=str)
+def test_complex_and_pytrees(solver):
     rng = np.random.default_rng(0)
     matrix = jnp.asarray(rng.normal(size=(3, 3)) + 1j * rng.normal(size=(3, 3)))
     b = jnp.asarray(rng.normal(size=3) + 0j)
-    solver = ix.SmallLU()
     state = solver.init(lx.MatrixLinearOperator(matrix), {})
     np.testing.assert_allclose(solver.compute(state, b, {})[0], np.linalg.solve(matrix, b))
     conjugate, _ = solver.conj(state, {})
@@ -79,7 +80,7 @@ def test_small_lu_under_vmap_has_no_lapack():
     assert "lapack" not in jax.jit(solve).lower(matrices).as_text()
 
 
-@pytest.mark.parametrize("solver", [ix.SmallLU(), lx.LU(), lx.QR()], ids=str)
+@pytest.mark.parametrize("solver", [ix.SmallLU(), _linear.DenseLU(), lx.LU(), lx.QR()], ids=str)
 def test_units_do_not_matter_to_the_verdict(solver):
     """A regular matrix in kelvin, pascal and fractions, of condition 1e12, is solved; a singular one is reported."""
     regular = np.array([[2.0, 1.0, 0.5], [-1.0, 3.0, 0.2], [0.3, -0.4, 1.5]])

@@ -15,8 +15,8 @@ class Implicit(AbstractAdjoint):
 
     **Arguments:**
 
-    - `linear_solver`: a Lineax solver for A and Aᵀ. By default by size: `SmallLU()` up to 6 unknowns, `lineax.LU()` up
-      to 1000, above that matrix-free `lineax.GMRES(...)`. `Solution.linear_solver` says which.
+    - `linear_solver`: a Lineax solver for A and Aᵀ. By default by size: `SmallLU()` up to 4 unknowns, LAPACK's LU up to
+      1000, above that matrix-free `lineax.GMRES(...)`. `Solution.linear_solver` says which.
 
     **Cost:** one linear solve for each tangent or cotangent; a Jacobian factorises A once. Nothing depends on the
     number of iterations, neither time nor memory.

@@ -91,6 +91,7 @@ def iterate(
     component = _tree.first_bad(x0)
     status = jnp.where(component < count, Status.NON_FINITE_GUESS, Status.RUNNING).astype(jnp.int32)
     start = _Carry(x0, method.init(x0), status, zero, x0, infinite, infinite, zero, component)
+    start = _tree.varying(start, (*theta, *x0))
     end = jax.lax.while_loop(lambda carry: carry.status == Status.RUNNING, body, start)
     nit = jnp.maximum(end.nfev - 1, 0)
     return Outcome(end.best, end.status, nit, end.nfev, end.residual, end.component)

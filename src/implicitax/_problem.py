@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeAlias
 
 import equinox as eqx
 import jax
-import jax.extend.core as jex_core
 import jax.numpy as jnp
 from jax.core import Tracer, eval_jaxpr
 
@@ -44,7 +43,7 @@ class Problem:
     def size(self) -> int:
         return _tree.size(self.x_struct)
 
-    def evaluate(self, x: Leaves, theta: Theta) -> tuple[Leaves, Leaves]:
+    def evaluate(self, x: Leaves, theta: Theta) -> tuple[Leaves, tuple[Any, ...]]:
         """One evaluation of F: the residual `F(x) − x`, or `R(x)`, and the auxiliary output."""
         traced, closed = theta[: self.num_traced], from_real(theta[self.num_traced :], self.complex_closed)
         out = tuple(eval_jaxpr(self.jaxpr, closed, *x, *traced))
@@ -86,6 +85,7 @@ def _hoist(
     outer, traced = Layout.take((F, args), dynamic)
     state, x = Layout.take(x0, is_unknown)
     x = tuple(jnp.asarray(float(leaf) if isinstance(leaf, int) else leaf) for leaf in x)
+    traced = _tree.varying(traced, (*traced, *x))
     avals = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in map(jax.typeof, (*x, *traced)))
     key = (kind, caller, has_aux, outer.cache_key(), state.cache_key(), avals, jnp.result_type(float))
 
@@ -93,23 +93,20 @@ def _hoist(
     entry = _CACHE.get(key)
     if entry is None or not same(entry.meaning, fingerprint(*readers)):
         entry = _trace(kind, caller, outer, traced, state, x, x0, has_aux, readers)
-        if not any(isinstance(const, Tracer) for const in entry.consts) and not _named_axes():
+        # Inside a `vmap` or `shard_map` with named axes a trace of F holds only there.
+        if not any(isinstance(const, Tracer) for const in entry.consts) and not _tree.named_axes():
             _CACHE[key] = entry
             if len(_CACHE) > _CACHE_SIZE:
                 _CACHE.popitem(last=False)
     x = tuple(leaf.astype(struct.dtype) for leaf, struct in zip(x, entry.problem.x_struct))
-    return entry.problem, (*traced, *to_real(entry.consts)), x
+    theta = (*traced, *to_real(entry.consts))
+    return entry.problem, theta, _tree.varying(x, theta)
 
 
 def _readers(F: Any, outer: Layout) -> tuple[Any, ...]:
     """The Python functions that a trace of F runs. A module itself is new in each call, its methods are not."""
     methods = (getattr(F, "__func__", None), vars(type(F)).get("__call__"))
     return tuple(item for item in (*methods, *outer.static) if callable(item) and not isinstance(item, eqx.Module))
-
-
-def _named_axes() -> bool:
-    """Inside a `vmap` or `shard_map` with named axes a trace of F holds only there."""
-    return bool(jex_core.unsafe_get_axis_names_DO_NOT_USE())
 
 
 def _trace(
@@ -139,6 +136,10 @@ def _trace(
     while any(jax.typeof(leaf).weak_type for leaf in x):
         x = _settle(x, value)
         closed, (value, _) = jax.make_jaxpr(flat, return_shape=True)(x, *traced)
+
+    if _tree.named_axes():
+        x = _tree.varying(x, (*traced, *closed.consts))
+        closed = jax.make_jaxpr(flat)(x, *traced)
 
     x_struct = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in x)
     check_output(kind, caller, closed.jaxpr, seen["returned"], x0, state, x_struct, has_aux)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
+import jax.extend.core as jex_core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Inexact
 
 Leaves: TypeAlias = tuple[Array, ...]
 
@@ -85,7 +86,7 @@ def first_bad(a: Leaves) -> Array:
     return first
 
 
-def ravel(a: Leaves) -> Float[Array, " n"]:
+def ravel(a: Leaves) -> Inexact[Array, " n"]:
     """All leaves in one vector."""
     dtype = work_dtype(a)
     if len(a) == 1:
@@ -93,7 +94,7 @@ def ravel(a: Leaves) -> Float[Array, " n"]:
     return jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in a])
 
 
-def unravel(vector: Float[Array, " n"], like: Sequence[Any]) -> Leaves:
+def unravel(vector: Inexact[Array, " n"], like: Sequence[Any]) -> Leaves:
     """The inverse of `ravel`."""
     leaves, offset = [], 0
     for leaf in like:
@@ -102,3 +103,19 @@ def unravel(vector: Float[Array, " n"], like: Sequence[Any]) -> Leaves:
         leaves.append(part.reshape(leaf.shape).astype(leaf.dtype))
         offset += count
     return tuple(leaves)
+
+
+def named_axes() -> bool:
+    """Whether this is inside a `vmap` or `shard_map` with named axes."""
+    return bool(jex_core.unsafe_get_axis_names_DO_NOT_USE())
+
+
+def varying(values: Any, sources: Sequence[Any]) -> Any:
+    """Inside `shard_map`, the values typed as differing from device to device where one of the sources does.
+
+    JAX wants the carry of a loop to have the type that the iteration gives it.
+    """
+    if not named_axes():
+        return values
+    zero = sum(jnp.sum(jnp.ravel(leaf)[:0] == 0) for leaf in sources)  # exactly 0, but it depends on all sources
+    return jax.tree.map(lambda leaf: jnp.where(zero == 0, leaf, leaf), values)

@@ -15,13 +15,15 @@ from typing_extensions import TypeIs
 
 from .. import _tree
 from .._tree import Leaves
+from .dense import DenseLU as DenseLU
 from .neumann import NeumannSeries as NeumannSeries
 from .small_lu import SmallLU as SmallLU
 
 Linear: TypeAlias = Float[Array, "n n"] | Callable[[Leaves], Leaves]  # A as a matrix, or as the product v ↦ A v
 
-# From the benchmark `benchmarks/linear.py`: where the unrolled and the dense decomposition stop paying.
-SMALL = 6
+# Where the unrolled LU decomposition stops paying: the table of `benchmarks/small_lu.py`. Beyond DENSE a matrix takes
+# 8 MB and the n tangents that fill it cost more than a Krylov method needs.
+SMALL = 4
 DENSE = 1000
 
 
@@ -30,7 +32,7 @@ def choose(size: int, dtype: jnp.dtype) -> lx.AbstractLinearSolver:
     if size <= SMALL:
         return SmallLU()
     if size <= DENSE:
-        return lx.LU()
+        return DenseLU()
     # Two digits below the tolerance at which the equation itself is solved.
     tolerance = 1e-2 * float(jnp.finfo(dtype).eps) ** (2 / 3)
     return lx.GMRES(rtol=tolerance, atol=tolerance, restart=50, max_steps=40, stagnation_iters=10)
@@ -38,7 +40,7 @@ def choose(size: int, dtype: jnp.dtype) -> lx.AbstractLinearSolver:
 
 def is_dense(solver: lx.AbstractLinearSolver) -> bool:
     """Whether the solver is given A as a matrix. Any other gets products with A, and may form the matrix itself."""
-    return isinstance(solver, SmallLU | lx.LU | lx.QR | lx.SVD | lx.AutoLinearSolver)
+    return isinstance(solver, SmallLU | DenseLU | lx.LU | lx.QR | lx.SVD | lx.AutoLinearSolver)
 
 
 def is_matrix(A: Linear) -> TypeIs[Float[Array, "n n"]]:
@@ -61,7 +63,8 @@ def linearise(
         _, tangent, value = jax.jvp(at, (flat,), (direction,), has_aux=True)
         return value, tangent
 
-    return jax.vmap(column, out_axes=(None, 1))(jnp.eye(flat.size, dtype=flat.dtype))
+    basis = _tree.varying(jnp.eye(flat.size, dtype=flat.dtype), (flat,))
+    return jax.vmap(column, out_axes=(None, 1))(basis)
 
 
 def linearise_transposed(residual: Callable[[Leaves], Leaves], x: Leaves, solver: lx.AbstractLinearSolver) -> Linear:

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .. import _tree
-from .._linear import small_lu
+from .. import _linear, _tree
 from .._solution import Status
 from .._tree import Leaves
 from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
@@ -174,8 +173,7 @@ class Anderson(AbstractSolver):
         regularisation = 10 * jnp.finfo(gram.dtype).eps if self.regularisation is None else self.regularisation
         normal = gram * inverse[:, None] * inverse + jnp.diag(jnp.where(used, regularisation, 1)).astype(gram.dtype)
         right = _products(dr, _tree.mul(weights, at.residual)) * inverse
-        factors = small_lu.factorise(small_lu.to_rows(normal))
-        gamma = jnp.stack(small_lu.apply_inverse(factors, [right[i] for i in range(m)])) * inverse
+        gamma = _linear.solve_dense(normal, right, _linear.choose(m, normal.dtype))[0] * inverse
         gamma = jnp.where(used & jnp.isfinite(gamma), gamma, 0)
 
         def combine(x: Array, r: Array, dx: Array, dr: Array, w: Array) -> Array:

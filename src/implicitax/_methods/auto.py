@@ -2,18 +2,19 @@
 
 from typing import Any
 
-from .. import _linear
 from .._tree import Leaves
 from .anderson import Anderson
 from .base import AbstractSolver, Evaluation, Proposal, Tolerance
 from .newton import Newton
 from .pseudo_transient import PseudoTransient
 
+FEW = 8  # unknowns up to which n tangents of F an iteration cost less than the iterations that they save
+
 
 class Auto(AbstractSolver):
     """The default: the method chosen by kind and by size.
 
-    | | few unknowns (n ≤ 6) | more |
+    | | few unknowns (n ≤ 8) | more |
     |---|---|---|
     | `fixed_point` | `PseudoTransient()` | `Anderson(memory=10)` |
     | `root` | `Newton()` | `Newton()`, matrix-free for n > 1000 |
@@ -35,7 +36,7 @@ class Auto(AbstractSolver):
     def choose(self, kind: str, size: int) -> AbstractSolver:
         if kind == "root":
             return Newton()
-        return PseudoTransient() if size <= _linear.SMALL else Anderson(memory=10)
+        return PseudoTransient() if size <= FEW else Anderson(memory=10)
 
     def init(self, x: Leaves) -> Any:
         raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")

@@ -32,7 +32,7 @@ class Newton(AbstractSolver):
 
     **Arguments:**
 
-    - `linear_solver`: a Lineax solver for the steps; by default by size: `SmallLU`, `lineax.LU`, matrix-free GMRES.
+    - `linear_solver`: a Lineax solver for the steps; by default by size: `SmallLU`, LAPACK's LU, matrix-free GMRES.
 
     **Cost:** an iteration is one evaluation of R together with n of its tangents (or, matrix-free, with one for each
     iteration of the linear solver), and one linear solve. Converges quadratically.

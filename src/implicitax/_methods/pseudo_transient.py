@@ -50,7 +50,7 @@ class PseudoTransient(AbstractSolver):
 
     **Arguments:**
 
-    - `linear_solver`: a Lineax solver that factorises matrices; by default by size, `SmallLU` or `lineax.LU`.
+    - `linear_solver`: a Lineax solver that factorises matrices; by default by size, `SmallLU` or LAPACK's LU.
 
     **Cost:** an iteration is one evaluation of F together with n of its tangents, and one dense linear solve.
 
