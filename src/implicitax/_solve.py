@@ -54,7 +54,9 @@ def fixed_point(
     - `max_steps`: bound on the iterations; by default that of the solver.
     - `has_aux`: whether F returns a pair `(value, aux)`. `Solution.aux` is then `aux` at x, with derivatives.
     - `error_estimate`: whether to compute `Solution.error`.
-    - `throw`: whether a failure raises. If not, it is in `Solution.status`, and the derivative is NaN.
+    - `throw`: whether a failure raises. If not, it is in `Solution.status`, and the derivative is NaN. Inside `jit` the
+      check is a callback: about 45 µs a call of the compiled program (`benchmarks/throw.py`), and in the way of export,
+      of persistent compilation caches, and of `shard_map`; there use `throw=False` and look at `Solution.success`.
 
     **Returns:** a `Solution`.
 
