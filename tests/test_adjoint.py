@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.export
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
@@ -67,6 +68,32 @@ def test_one_factorisation_for_a_whole_jacobian(jacobian):
     calls = [line for line in text.splitlines() if "lapack_dgetrf" in line and "x20xf64" in line]
     assert len(calls) == 1
     assert "tensor<20x20xf64>" in calls[0]
+
+
+@pytest.mark.parametrize("n", [2, 50, 1200])
+@pytest.mark.parametrize("solver", [ix.Picard(), ix.Newton(), ix.Auto()], ids=str)
+def test_how_often_F_is_lowered(n, solver):
+    """Once for the value, whatever the method; the derivative adds one linearisation for A and one for B."""
+
+    def solve(a):
+        F = lambda x: jax.lax.lgamma(a * x + 2) / 4 + 0.1 * x[::-1]
+        return ix.fixed_point(F, jnp.ones(n), solver=solver, throw=False).x
+
+    def times(f):
+        return jax.jit(f).lower(1.0).as_text().count("chlo.lgamma")
+
+    assert times(solve) == 1
+    assert times(jax.grad(lambda a: solve(a).sum())) <= 3
+    assert times(jax.jacfwd(solve)) <= 3
+
+
+def test_export_without_throw():
+    def gradient(a):
+        return jax.grad(lambda a: ix.fixed_point(reference, X0, a, 3.0, throw=False).x[0])(a)
+
+    exported = jax.export.export(jax.jit(gradient))(jnp.asarray(12.0))
+    close(exported.call(jnp.asarray(12.0)), closed_form(12.0, 3.0)[1][0])
+    assert "callback" not in exported.mlir_module()
 
 
 def test_only_perturbed_parameters_are_differentiated():
