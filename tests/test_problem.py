@@ -77,6 +77,19 @@ def test_compiled_programs_are_reused():
     assert compiled._cache_size() == 1
 
 
+def test_traces_do_not_hold_large_arrays_for_ever(monkeypatch):
+    from implicitax import _problem
+
+    monkeypatch.setattr(_problem, "_CACHE_BYTES", 100_000)
+    monkeypatch.setattr(_problem, "_CACHE", type(_problem._CACHE)())
+    for seed in range(4):
+        large = jax.random.normal(jax.random.key(seed), (5000,))
+        ix.fixed_point(lambda x, large=large: 0.1 * jnp.cos(x) * large[:3] + jnp.mean(large), jnp.zeros(3))
+    held = [entry.nbytes for entry in _problem._CACHE.values()]
+    assert sum(held) <= 100_000
+    assert len(held) == 2
+
+
 # Never stale.
 
 

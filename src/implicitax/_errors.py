@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool
 class ConvergenceError(RuntimeError):
     """A solve, or the linear solve of its derivative, failed under `throw=True`.
 
-    Raised from eager code. Inside a trace JAX wraps the same text in its own runtime error.
+    Raised as it is from a solve outside `jit` and `vmap`. Inside, and from a derivative, which always runs compiled,
+    JAX wraps the same text in its own `jax.errors.JaxRuntimeError`.
     """
 
 

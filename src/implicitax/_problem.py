@@ -62,9 +62,22 @@ class _Traced:
     consts: tuple[Any, ...]  # the arrays that F closed over
     meaning: list[Any]  # fingerprint of F when it was traced
 
+    @property
+    def nbytes(self) -> int:
+        return sum(getattr(const, "nbytes", 0) for const in self.consts)
 
-_CACHE: OrderedDict[Any, _Traced] = OrderedDict()
-_CACHE_SIZE = 256
+
+_CACHE: OrderedDict[Any, _Traced] = OrderedDict()  # the most recently used last
+_CACHE_SIZE, _CACHE_BYTES = 256, 2**30
+
+
+def _remember(key: Any, entry: _Traced) -> None:
+    """Keeps a trace, and forgets old ones: arrays that their functions close over live as long as they do."""
+    _CACHE.pop(key, None)
+    _CACHE[key] = entry
+    held = sum(kept.nbytes for kept in _CACHE.values())
+    while len(_CACHE) > 1 and (len(_CACHE) > _CACHE_SIZE or held > _CACHE_BYTES):
+        held -= _CACHE.popitem(last=False)[1].nbytes
 
 
 def hoist(
@@ -95,9 +108,9 @@ def _hoist(
         entry = _trace(kind, caller, outer, traced, state, x, x0, has_aux, readers)
         # Inside a `vmap` or `shard_map` with named axes a trace of F holds only there.
         if not any(isinstance(const, Tracer) for const in entry.consts) and not _tree.named_axes():
-            _CACHE[key] = entry
-            if len(_CACHE) > _CACHE_SIZE:
-                _CACHE.popitem(last=False)
+            _remember(key, entry)
+    elif key in _CACHE:
+        _CACHE.move_to_end(key)
     x = tuple(leaf.astype(struct.dtype) for leaf, struct in zip(x, entry.problem.x_struct))
     theta = (*traced, *to_real(entry.consts))
     return entry.problem, theta, _tree.varying(x, theta)
