@@ -45,7 +45,7 @@ def main():
         programs, compile_time, times = [], [], ([], [])
         for throw in (False, True):
             solve = lambda a, throw=throw: ix.fixed_point(F, x0, a, 3.0, throw=throw).x
-            # Called as a user calls it: a program compiled ahead of time is started in a slower way if it has callbacks.
+            # Called as a user calls it: JAX starts a program that was compiled ahead of time in a slower way.
             program = jax.jit(transform(solve))
             lowered = program.lower(alpha)
             start = time.perf_counter()
