@@ -1,6 +1,7 @@
 """Roots to all digits, without implicitax: residuals in extended precision, corrections in float64."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -14,32 +15,38 @@ def namespace(*values: Any) -> Any:
     return jnp if any(isinstance(value, jax.Array) for value in values) else np
 
 
+@cache
+def _jacobians(R: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(jax.jacfwd(R, argnums=(0, 1)))
+
+
+def jacobians(R: Callable[..., Any], x: Any, p: Any) -> tuple[np.ndarray, np.ndarray]:
+    """`A = ∂R/∂x` and `B = ∂R/∂p` in float64; compiled once."""
+    with jax.enable_x64(True):
+        A, B = _jacobians(R)(jnp.asarray(x, float), jnp.asarray(p, float))
+        return np.asarray(A), np.asarray(B)
+
+
 def find(R: Callable[..., Any], x0: Any, p: Any) -> np.ndarray:
     """A root of `R(x, p)`, found from x0 by MINPACK's hybrid method (SciPy), then refined."""
-    jacobian = _jacobian(R)
     with np.errstate(all="ignore"):
-        found = scipy.optimize.root(R, x0, (p,), "hybr", jacobian, tol=1e-13)
-    return refine(R, found.x, p, jacobian)
+        found = scipy.optimize.root(R, x0, (p,), "hybr", lambda x, p: jacobians(R, x, p)[0], tol=1e-13)
+    return refine(R, found.x, p)
 
 
-def refine(R: Callable[..., Any], x: Any, p: Any, jacobian: Callable[..., Any] | None = None) -> np.ndarray:
+def refine(R: Callable[..., Any], x: Any, p: Any) -> np.ndarray:
     """The root near x, in NumPy's extended precision.
 
     Newton's method with the Jacobian of float64 and the residual of `longdouble`: it converges to the accuracy of the
     residual, since that of the Jacobian only makes the convergence linear.
     """
-    jacobian, x = jacobian or _jacobian(R), np.asarray(x, np.longdouble)
-    for _ in range(20):
-        x = x - np.linalg.solve(jacobian(x.astype(float), p), R(x, p).astype(float))
+    x = np.asarray(x, np.longdouble)
+    for _ in range(8):
+        x = x - np.linalg.solve(jacobians(R, x, p)[0], R(x, p).astype(float))
     return x
 
 
-def _jacobian(R: Callable[..., Any]) -> Callable[..., np.ndarray]:
-    compiled = jax.jit(jax.jacfwd(R))
-    return lambda x, p: np.asarray(compiled(x, p))
-
-
 def derivative(R: Callable[..., Any], x: Any, p: Any) -> np.ndarray:
-    """∂x/∂p of the root x, by NumPy: `−A⁻¹ B` with `A = ∂R/∂x` and `B = ∂R/∂p`."""
-    A, B = jax.jacfwd(R, argnums=(0, 1))(jnp.asarray(x, float), jnp.asarray(p, float))
+    """∂x/∂p of the root x, by NumPy: `−A⁻¹ B`."""
+    A, B = jacobians(R, x, p)
     return -np.linalg.solve(A, B)

@@ -85,7 +85,7 @@ def powell_badly_scaled(xp, x, p):
 
 
 def wood(xp, x, p):
-    """Half of the gradient; Wood's own p is 1, which puts the minimum to (p, p², p, p²)."""
+    """The gradient, its components 0 and 2 halved; the minimum is at (p, p², p, p²)."""
     d, e = x[1] - x[0] ** 2, x[3] - x[2] ** 2
     u, v = x[1] - p**2, x[3] - p**2
     return xp.stack(
