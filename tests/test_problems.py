@@ -212,3 +212,4 @@ def test_units():
     for problem in (m for m in MAPS if m.family == "stiff units" and m.x0.size >= 10):
         size = np.abs(problem.solution())
         assert size.max() > 1e8 * size.min()
+        assert np.max(size / problem.units) < 10

@@ -23,7 +23,8 @@ P = np.array([0.3, -0.5, 0.8])
 class Map(NamedTuple):
     """`x = F(x, p)`. `x_star(p)` is the solution in closed form, so that JAX's derivative of it is one too; or None.
 
-    `spectrum`: the eigenvalues of ∂F/∂x at the solution, where they are prescribed.
+    `spectrum`: the eigenvalues of ∂F/∂x at the solution, where they are prescribed. `units`: those of x, where they
+    differ from one entry to the next.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Map(NamedTuple):
     p: Any = P
     x_star: Callable[[Any], Any] | None = None
     spectrum: np.ndarray | None = None
+    units: Any = None
 
     def solution(self, p: Any = None) -> Any:
         """The fixed point to all digits of float64."""
@@ -131,6 +133,7 @@ def in_units(problem: Map, seed: int = 0, decades: float = 6.0) -> Map:
         F=lambda x, p: units * F(x / units, p),
         x0=units * problem.x0,
         x_star=lambda p: units * x_star(p),
+        units=units,
     )
 
 
@@ -251,7 +254,9 @@ def canopy(seed: int = 0) -> Map:
         return state(flat.F(vector(x), p))
 
     assert flat.x_star is not None
-    return Map("canopy", "pytree", F, state(flat.x0), P, lambda p: state(flat.x_star(p)), flat.spectrum)
+    return Map(
+        "canopy", "pytree", F, state(flat.x0), P, lambda p: state(flat.x_star(p)), flat.spectrum, state(flat.units)
+    )
 
 
 # By family. Where a solver needs a dense Jacobian, LARGE is out of its reach.
