@@ -12,7 +12,10 @@ from ._layers import RootLayer as RootLayer
 from ._linear import SmallLU as SmallLU
 from ._methods import Anderson as Anderson
 from ._methods import Auto as Auto
+from ._methods import Broyden as Broyden
+from ._methods import Ladder as Ladder
 from ._methods import Newton as Newton
+from ._methods import NewtonKrylov as NewtonKrylov
 from ._methods import Picard as Picard
 from ._methods import PseudoTransient as PseudoTransient
 from ._solution import Solution as Solution

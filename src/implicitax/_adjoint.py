@@ -31,13 +31,14 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
-from jaxtyping import Array, Bool
+from jaxtyping import Array
 
 from . import _linear, _tree
 from ._errors import raise_where
 from ._layout import is_differentiable
 from ._loop import Outcome
 from ._problem import Problem
+from ._rows import RowKrylov, Rows, solve
 from ._solution import Status, Summary
 from ._tree import Leaves
 
@@ -46,9 +47,10 @@ class Rule(NamedTuple):
     """What the derivative needs that is not an array."""
 
     problem: Problem
-    linear_solver: lx.AbstractLinearSolver
+    linear_solver: lx.AbstractLinearSolver | RowKrylov
     throw: bool
     summary: Summary
+    batch_axis: int | None = None
 
 
 def differentiable(rule: Rule, outcome: Outcome, scale: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
@@ -76,12 +78,18 @@ def _solution_jvp(rule: Rule, primals: Any, tangents: Any) -> tuple[Any, Any]:
     if not moving:
         return (x, y), (_tree.zeros_like(x), _tree.zeros_like(y))
     theta_m, theta_dot = (tuple(values[i] for i in moving) for values in (theta, tangents[2]))
+    rows = Rows(outcome.status == Status.CONVERGED, rule.batch_axis)
 
     def at(x: Leaves, theta_m: Leaves) -> tuple[Leaves, Leaves]:
         theta_all = list(theta)
         for i, leaf in zip(moving, theta_m):
             theta_all[i] = leaf
-        return _evaluate(rule, x, tuple(theta_all))
+        if rule.batch_axis is None:
+            return _evaluate(rule, x, tuple(theta_all))
+        # A row that failed is held constant, c: the others see it there, and its own equation is c − x = 0.
+        held = rows.hold(x)
+        residual, y = _evaluate(rule, held, tuple(theta_all))
+        return rows.choose(residual, _tree.sub(held, x)), y
 
     def residual_at(x: Leaves) -> Leaves:
         return at(x, theta_m)[0]
@@ -95,34 +103,34 @@ def _solution_jvp(rule: Rule, primals: Any, tangents: Any) -> tuple[Any, Any]:
         product = _Block(u.theta, r_dot, _tree.sub(u.y, y_dot))
         return jax.tree.map(lambda leaf, ui: leaf + _zeros(leaf, x[0], ui), product, u)
 
-    def solve(_: Any, b: _Block) -> _Block:
+    def solve_block(_: Any, b: _Block) -> _Block:
         """(3), from the top."""
         _, (B_theta, _) = jax.jvp(lambda theta_m: at(x, theta_m), (theta_m,), (b.theta,))
         _, A = _linear.linearise(residual_at, x, rule.linear_solver)
-        x_dot, ok = _linear.solve(A, _tree.sub(b.x, B_theta), rule.linear_solver, scale)
+        x_dot, ok = solve(A, _tree.sub(b.x, B_theta), rule.linear_solver, scale, rule.batch_axis)
         y_dot = ()
         if y:
             _, (_, moved) = jax.jvp(at, (x, theta_m), (x_dot, b.theta))
             y_dot = _tree.axpy(1, moved, b.y)
-        x_dot, y_dot = _verdict(rule, outcome, ok, b, (x_dot, y_dot))
+        x_dot, y_dot, _ = _verdict(rule, outcome, rows, ok, b, (x_dot, y_dot, ()))
         return _Block(b.theta, x_dot, y_dot)
 
-    def solve_transposed(_: Any, c: _Block) -> _Block:
+    def solve_block_transposed(_: Any, c: _Block) -> _Block:
         """(4)."""
         _, pullback = jax.vjp(at, x, theta_m)
         right = c.x
         if y:
             right = _tree.axpy(1, pullback((_tree.zeros_like(x), c.y))[0], right)
         A_transposed = _linear.linearise_transposed(residual_at, x, rule.linear_solver)
-        w_x, ok = _linear.solve(A_transposed, right, rule.linear_solver, scale, transpose=True)
+        w_x, ok = solve(A_transposed, right, rule.linear_solver, scale, rule.batch_axis, transpose=True)
         _, moved = pullback((tuple(-leaf for leaf in w_x), c.y))
-        w_x, moved = _verdict(rule, outcome, ok, c, (w_x, moved))
+        w_x, _, moved = _verdict(rule, outcome, rows, ok, c, (w_x, (), moved))
         return _Block(_tree.axpy(1, moved, c.theta), w_x, c.y)
 
     b = _Block(
         theta_dot, tuple(_zeros(leaf, theta_dot[0]) for leaf in x), tuple(_zeros(leaf, theta_dot[0]) for leaf in y)
     )
-    u = jax.lax.custom_linear_solve(M, b, solve, solve_transposed)
+    u = jax.lax.custom_linear_solve(M, b, solve_block, solve_block_transposed)
     return (x, y), (u.x, u.y)
 
 
@@ -147,18 +155,29 @@ def _zeros(like: Array, *of: Array) -> Array:
     return jax.lax.pad(nothing, jnp.zeros((), like.dtype), [(like.size, 0, 0)]).reshape(like.shape)
 
 
-def _verdict(rule: Rule, outcome: Outcome, ok: Bool[Array, ""], right: _Block, values: Any) -> Any:
-    """`values`, but NaN if the solve or its linear solve failed, but exactly 0 if the right-hand side is."""
-    moving = ~_tree.is_zero((*right.theta, *right.x, *right.y))
-    failed = moving & (~ok | (outcome.status != Status.CONVERGED))
+def _verdict(
+    rule: Rule, outcome: Outcome, rows: Rows, ok: Array, right: _Block, values: tuple[Leaves, Leaves, Leaves]
+) -> tuple[Leaves, Leaves, Leaves]:
+    """`values` for x, y, θ, but NaN if the solve or its linear solve failed, but exactly 0 if the right-hand side is.
+
+    In a batch row by row; a value that has no rows, θ̄ for one, is a sum over all of them.
+    """
+    by_row, whole = rows.partition((*right.x, *right.y))
+    moving = rows.nonzero(by_row) | ~_tree.is_zero((*right.theta, *whole))
+    failed = moving & ~(ok & rows.good)
     if rule.throw:
         numbers = (outcome.status, outcome.nit, outcome.residual, outcome.component)
         values = raise_where(failed, values, partial(_complaint, rule.summary), *numbers, name="derivative")
 
-    def judged(leaf: Array) -> Array:
-        return jnp.where(moving, jnp.where(failed, jnp.nan, leaf), 0).astype(leaf.dtype)
+    def judged(leaf: Array, wrong: Array) -> Array:
+        return jnp.where(jnp.any(moving), jnp.where(wrong, jnp.nan, leaf), 0).astype(leaf.dtype)
 
-    return jax.tree.map(judged, values)
+    x, y, theta = values
+    return (
+        tuple(judged(leaf, rows.spread(failed, leaf)) for leaf in x),
+        tuple(judged(leaf, rows.spread(failed, leaf) if rows.has(leaf) else jnp.any(failed)) for leaf in y),
+        tuple(judged(leaf, jnp.any(failed)) for leaf in theta),
+    )
 
 
 def _complaint(summary: Summary, failed: np.ndarray, status: Any, nit: Any, residual: Any, component: Any) -> str:

@@ -13,12 +13,14 @@ from ._adjoints import AbstractAdjoint, Unrolled
 from ._checks import needs_float
 from ._errors import mistake
 from ._fingerprint import reachable
+from ._limits import tolerances
 from ._loop import judge
 from ._methods import Tolerance
-from ._options import Options, decide, tolerances
+from ._options import Options, decide
 from ._problem import Kind, Problem, hoist
+from ._run import Found, attach, frozen
 from ._solution import Summary
-from ._solve import Found, attach, call, conclude, frozen
+from ._solve import call, conclude
 from ._tree import Leaves
 
 Solver = Callable[..., PyTree]

@@ -24,12 +24,13 @@ def mistake(argument: str, expected: str, got: str, cause: str, remedy: str) -> 
 
 
 def raise_where(
-    failed: Bool[Array, ""], values: Any, text: Callable[..., str], *numbers: Array, name: str = "solve"
+    failed: Bool[Array, "*rows"], values: Any, text: Callable[..., str], *numbers: Array, name: str = "solve"
 ) -> Any:
     """`values` unchanged, but a run-time error if `failed` in any lane.
 
     `text(failed, *numbers)` is called on the host, with NumPy arrays that have one leading axis for each enclosing
-    `vmap`. The callback is behind a branch: a run that does not fail pays for one predicate.
+    `vmap`, and one for the rows of a batch. The callback is behind a branch: a run that does not fail pays for one
+    predicate.
     """
 
     def complain(*arrays: Any) -> Any:
@@ -45,4 +46,5 @@ def raise_where(
     with jax.named_scope(f"implicitax_check_{name}"):
         passed = jax.lax.cond(eqxi.unvmap_any(failed), call, lambda failed, *_: jnp.ones_like(failed), failed, *numbers)
         # The value must depend on the check, or the compiler drops it.
+        passed = jnp.all(passed)
         return jax.tree.map(lambda leaf: jnp.where(passed, leaf, jnp.zeros_like(leaf)), values)

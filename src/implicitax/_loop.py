@@ -2,102 +2,265 @@
 
 from typing import Any, NamedTuple
 
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from . import _linear, _tree
+from ._bounds import Bounds
 from ._methods import AbstractSolver, Evaluation, Tolerance, ratio
-from ._problem import Problem
+from ._problem import Equations
 from ._solution import Status
 from ._tree import Leaves
 
-PATIENCE = 500  # evaluations without a new best residual after which a solve has stalled
+_CHANGED = 0.1  # relative change of the residual of a failed row at which it is tried again
 
 
 class Outcome(NamedTuple):
-    """How a solve ended: the best point seen, and the residual there."""
+    """How a solve ended: the best point seen, and the residual there. In a batch all but x have one value a row."""
 
     x: Leaves
-    status: Int[Array, ""]
-    nit: Int[Array, ""]
-    nfev: Int[Array, ""]
-    residual: Float[Array, ""]
-    component: Int[Array, ""]
+    status: Int[Array, "*rows"]
+    nit: Int[Array, "*rows"]
+    nfev: Int[Array, "*rows"]
+    residual: Float[Array, "*rows"]
+    component: Int[Array, "*rows"]
 
 
 class _Carry(NamedTuple):
     x: Leaves  # where to evaluate next
     method: Any
-    status: Int[Array, ""]
-    nfev: Int[Array, ""]
+    status: Int[Array, "*rows"]
+    nfev: Int[Array, "*rows"]
     best: Leaves
-    error: Float[Array, ""]  # at the best point, in units of the tolerance: converged if at most 1
-    residual: Float[Array, ""]
-    improved: Int[Array, ""]  # nfev when the best point was found
-    component: Int[Array, ""]
+    error: Float[Array, "*rows"]  # at the best point, in units of the tolerance: converged if at most 1
+    residual: Float[Array, "*rows"]
+    stale: Int[Array, "*rows"]  # evaluations since the best point was found, or since the setting began
+    component: Int[Array, "*rows"]
+    setting: Int[Array, "*rows"]  # of the method's settings, the one in use
+    waiting: Bool[Array, "*rows"]  # a row that has ended, but has to be looked at again
+
+
+class _Quiet(NamedTuple):
+    """Whether all rows of a batch have ended, at this evaluation and at the one before."""
+
+    now: Bool[Array, ""]
+    before: Bool[Array, ""]
+
+
+class _Limits(NamedTuple):
+    """What an iteration needs to know about one row, or about the whole where there are none."""
+
+    x0: Leaves
+    tolerance: Tolerance
+    bounds: Bounds | None
 
 
 def iterate(
-    problem: Problem, method: AbstractSolver, theta: Leaves, x0: Leaves, tolerance: Tolerance, max_steps: int
+    problem: Equations,
+    method: AbstractSolver,
+    theta: Leaves,
+    x0: Leaves,
+    tolerance: Tolerance,
+    max_steps: int,
+    batch_axis: int | None = None,
+    bounds: Bounds | None = None,
 ) -> Outcome:
     """Iterates until the residual at the point last evaluated meets the tolerance.
 
     Every iteration evaluates the residual at one place of the code, judges that point and asks the method for the
     next: so F is compiled once, and "converged" is always said of the point returned.
+
+    In a batch the residual is evaluated for all rows together, and the rest of the iteration is done row by row: each
+    has its own method state, its own best point and its own verdict. A row that has ended stays where it is, at its
+    best point, is judged again by every evaluation, and goes on if its neighbours have moved it out of the tolerance.
     """
-    count, dtype, linear_solver = problem.size, _tree.work_dtype(x0), method.solver_of_steps()
+    linear_solver, dtype = method.solver_of_steps(), _tree.work_dtype(x0)
+    rows = None if batch_axis is None else x0[0].shape[batch_axis]
+    count = problem.size // (rows or 1)
 
     def residual_at(x: Leaves) -> Leaves:
-        return problem.residual(x, theta)
+        return _tree.rows_first(problem.residual(_tree.rows_back(x, batch_axis), theta), batch_axis)
 
-    def body(carry: _Carry) -> _Carry:
+    def evaluate(x: Leaves) -> tuple[Leaves, Any]:
         if linear_solver is None:
-            residual, A = residual_at(carry.x), None
-        else:
-            residual, A = _linear.linearise(residual_at, carry.x, linear_solver)
+            return residual_at(x), None
+        if rows is None:
+            return _linear.linearise(residual_at, x, linear_solver)
+        return _linear.linearise_rows(residual_at, x)
+
+    def start(limits: _Limits) -> _Carry:
+        x = limits.x0
+        zero, infinite = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
+        component = _tree.first_bad(x)
+        status = jnp.where(component < count, Status.NON_FINITE_GUESS, Status.RUNNING)
+        if limits.bounds is not None:
+            outside = _tree.first(tuple(~inside for inside in limits.bounds.contain(x)))
+            status = jnp.where((status == Status.RUNNING) & (outside < count), Status.GUESS_OUT_OF_BOUNDS, status)
+            component = jnp.where(component < count, component, outside)
+        return _Carry(
+            x=x,
+            method=method.init(x, zero),
+            status=status.astype(jnp.int32),
+            nfev=zero,
+            best=x,
+            error=infinite,
+            residual=infinite,
+            stale=zero,
+            component=component,
+            setting=zero,
+            waiting=zero != 0,
+        )
+
+    def advance(carry: _Carry, residual: Leaves, A: Any, limits: _Limits, quiet: _Quiet) -> _Carry:
+        tolerance = limits.tolerance
         component = _tree.first_bad(residual)
         finite = component == count
 
         proposal = method.step(Evaluation(carry.x, residual, A, finite), carry.method, tolerance)
         error = ratio(residual, tolerance.atol if problem.kind == "root" else tolerance.at(carry.x))
         if problem.kind == "root" and proposal.correction is not None:
-            # Newton's correction measures the error of x whatever the units of R.
-            error = jnp.fmin(error, ratio(proposal.correction, tolerance.at(carry.x)))
+            # Newton's correction measures the error of x whatever the units of R. But it is small far from a root too,
+            # where R grows fast, so it does not say which of two points is better.
+            close = ratio(proposal.correction, tolerance.at(carry.x)) <= 1
+            error = jnp.where(close, jnp.fmin(error, 1), error)
         error = jnp.where(finite, error, jnp.inf).astype(dtype)
 
         nfev = carry.nfev + 1
         better = error < carry.error
-        improved = jnp.where(better, nfev, carry.improved)
+        stale = jnp.where(better, 0, carry.stale + 1)
         failed_here = ~finite & ((carry.nfev == 0) | (not method.recovers))
         status = jnp.select(
-            [error <= 1, failed_here, proposal.status != Status.RUNNING, nfev > max_steps, nfev - improved > PATIENCE],
-            [Status.CONVERGED, Status.NON_FINITE, proposal.status, Status.STEP_LIMIT, Status.STALLED],
+            [error <= 1, failed_here, nfev > max_steps, proposal.status != Status.RUNNING, stale > method.patience],
+            [Status.CONVERGED, Status.NON_FINITE, Status.STEP_LIMIT, proposal.status, Status.STALLED],
             Status.RUNNING,
-        )
-        return _Carry(
-            x=proposal.x,
+        ).astype(jnp.int32)
+        x = proposal.x
+        if limits.bounds is not None:
+            x = limits.bounds.shorten(carry.x, x)
+        following = _Carry(
+            x=x,
             method=proposal.state,
-            status=status.astype(jnp.int32),
+            status=status,
             nfev=nfev,
             best=_tree.where(better, carry.x, carry.best),
             error=jnp.where(better, error, carry.error),
             residual=jnp.where(better, _tree.max_norm(residual), carry.residual),
-            improved=improved,
+            stale=stale,
             component=jnp.where(finite, carry.component, component),
+            setting=carry.setting,
+            waiting=status != Status.RUNNING,
+        )
+        if rows is not None:
+            return _either(
+                carry.status == Status.RUNNING, halt(carry, following), wait(carry, error, residual, quiet, limits)
+            )
+        return renew_where(retries(following), following, limits)
+
+    def retries(carry: _Carry) -> Bool[Array, ""]:
+        """Whether the method has another setting for what has just failed."""
+        lost = (carry.status < 0) & (carry.status != Status.STEP_LIMIT) & jnp.isfinite(carry.error)
+        return lost & (carry.setting + 1 < method.settings)
+
+    def renew_where(predicate: Bool[Array, ""], carry: _Carry, limits: _Limits) -> _Carry:
+        """On with the next setting. Seldom, so behind a branch, also under `vmap`."""
+        if method.settings == 1:
+            return carry
+        return jax.lax.cond(
+            eqxi.unvmap_any(predicate),
+            lambda carry: _either(predicate, renew(carry, limits), carry),
+            lambda carry: carry,
+            carry,
         )
 
-    zero, infinite = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
-    component = _tree.first_bad(x0)
-    status = jnp.where(component < count, Status.NON_FINITE_GUESS, Status.RUNNING).astype(jnp.int32)
-    start = _Carry(x0, method.init(x0), status, zero, x0, infinite, infinite, zero, component)
-    start = _tree.varying(start, (*theta, *x0))
-    end = jax.lax.while_loop(lambda carry: carry.status == Status.RUNNING, body, start)
-    nit = jnp.maximum(end.nfev - 1, 0)
-    return Outcome(end.best, end.status, nit, end.nfev, end.residual, end.component)
+    def renew(carry: _Carry, limits: _Limits) -> _Carry:
+        setting = carry.setting + 1
+        x = method.start(setting, carry.best, limits.x0)
+        if limits.bounds is not None:
+            x = limits.bounds.shorten(limits.x0, x)
+        return carry._replace(
+            x=x,
+            method=method.init(x, setting),
+            status=jnp.full_like(carry.status, Status.RUNNING),
+            stale=jnp.zeros_like(carry.stale),
+            setting=setting,
+        )
+
+    def halt(carry: _Carry, following: _Carry) -> _Carry:
+        """A row that has just ended goes to its best point."""
+        ended = following._replace(x=following.best, method=carry.method)
+        return _either(following.status != Status.RUNNING, ended, following)
+
+    def wait(carry: _Carry, error: Array, residual: Leaves, quiet: _Quiet, limits: _Limits) -> _Carry:
+        """A row that has ended stays at its best point, while others go on, and is judged again when all have.
+
+        Then one that had converged goes on if its neighbours have moved it out of the tolerance, and one that had
+        failed if they have changed its residual, for they may have been the cause. If none of these is left, those
+        that failed for another reason are tried with the next setting.
+        """
+        error_now = jnp.where(jnp.isfinite(error), error, jnp.inf)
+        changed = jnp.isfinite(error) & (jnp.abs(error - carry.error) > _CHANGED * carry.error)
+        again = quiet.now & jnp.where(carry.status == Status.CONVERGED, error_now > 1, changed)
+        revisited = method.revisit(carry.x, carry.method)
+        waiting = carry._replace(
+            status=jnp.where(error <= 1, Status.CONVERGED, jnp.where(again, Status.RUNNING, carry.status)),
+            method=_either(again, revisited, carry.method),
+            error=jnp.where(quiet.now, error_now, carry.error),
+            residual=jnp.where(jnp.isfinite(error), _tree.max_norm(residual), jnp.inf),
+            stale=jnp.zeros_like(carry.stale),
+        )
+        waiting = waiting._replace(
+            status=waiting.status.astype(jnp.int32), waiting=~quiet.now | (~quiet.before & retries(waiting))
+        )
+        return renew_where(quiet.now & quiet.before & retries(waiting), waiting, limits)
+
+    def finish(carry: _Carry, limits: _Limits) -> Outcome:
+        status, component = carry.status, carry.component
+        if limits.bounds is not None:
+            pressed = limits.bounds.pressed(carry.best, limits.x0)
+            blocked = (pressed < count) & (status < 0) & (carry.nfev > 0)
+            status, component = jnp.where(blocked, Status.AT_BOUND, status), jnp.where(blocked, pressed, component)
+        nit = jnp.maximum(carry.nfev - 1, 0)
+        return Outcome(carry.best, status.astype(jnp.int32), nit, carry.nfev, carry.residual, component)
+
+    # Nothing of a row depends on another but by way of the residual.
+    limits = _Limits(x0, tolerance, bounds)
+    if batch_axis is not None:
+        limits = _Limits(
+            _tree.rows_first(x0, batch_axis),
+            tolerance.each_row(x0, batch_axis),
+            bounds and bounds.each_row(x0, batch_axis),
+        )
+        start, advance, finish = jax.vmap(start), jax.vmap(advance, in_axes=(0, 0, 0, 0, None)), jax.vmap(finish)
+
+    def body(carry: tuple[_Carry, Bool[Array, ""]]) -> tuple[_Carry, Bool[Array, ""]]:
+        each, before = carry
+        residual, A = evaluate(each.x)
+        quiet = _Quiet(~jnp.any(each.status == Status.RUNNING), before)
+        return advance(each, residual, A, limits, quiet), quiet.now
+
+    def unfinished(carry: tuple[_Carry, Bool[Array, ""]]) -> Bool[Array, ""]:
+        running = carry[0].status == Status.RUNNING
+        return running if rows is None else jnp.any(running | carry[0].waiting)
+
+    first = _tree.varying((start(limits), jnp.zeros((), bool)), (*theta, *x0))
+    outcome = finish(jax.lax.while_loop(unfinished, body, first)[0], limits)
+    return outcome._replace(x=_tree.rows_back(outcome.x, batch_axis))
 
 
-def judge(problem: Problem, theta: Leaves, x: Leaves, nit: Array, tolerance: Tolerance, linear_solver: Any) -> Outcome:
+def _either(predicate: Bool[Array, ""], a: Any, b: Any) -> Any:
+    return jax.tree.map(lambda ai, bi: jnp.where(predicate, ai, bi), a, b)
+
+
+def judge(
+    problem: Equations,
+    theta: Leaves,
+    x: Leaves,
+    nit: Array,
+    tolerance: Tolerance,
+    linear_solver: Any,
+) -> Outcome:
     """The verdict on a point that somebody else's solver returned, by one evaluation of our own."""
 
     def residual_at(x: Leaves) -> Leaves:

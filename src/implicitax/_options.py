@@ -2,19 +2,16 @@
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jax.core import Tracer
 
 from . import _linear, _tree
 from ._adjoints import AbstractAdjoint, Implicit, Neumann, Unrolled
 from ._errors import mistake
-from ._layout import is_dynamic, path_names
-from ._methods import AbstractSolver, Auto, Newton, Picard, Tolerance
+from ._methods import AbstractSolver, Auto, Newton, NewtonKrylov, Picard
 from ._methods.foreign import FOREIGN
 from ._problem import Problem
+from ._rows import RowKrylov
 
 
 class Options(NamedTuple):
@@ -22,14 +19,20 @@ class Options(NamedTuple):
 
     solver: Any
     adjoint: AbstractAdjoint
-    linear_solver: lx.AbstractLinearSolver
+    linear_solver: lx.AbstractLinearSolver | RowKrylov
     max_steps: int
     throw: bool
+    batch_axis: int | None = None
 
 
-def decide(problem: Problem, solver: Any, adjoint: Any, max_steps: Any, throw: bool) -> Options:
+def decide(
+    problem: Problem, solver: Any, adjoint: Any, max_steps: Any, throw: bool, batch_axis: int | None = None
+) -> Options:
     """The options of this problem, with every default filled in."""
-    size, dtype = problem.size, _tree.work_dtype(problem.x_struct)
+    dtype = _tree.work_dtype(problem.x_struct)
+    batch_axis = _check_rows(problem, batch_axis)
+    rows = 1 if batch_axis is None else problem.x_struct[0].shape[batch_axis]
+    size = problem.size // rows
     adjoint = _check_adjoint(problem, adjoint)
     solver = _check_solver(problem, solver)
     if isinstance(adjoint, Unrolled):
@@ -38,9 +41,15 @@ def decide(problem: Problem, solver: Any, adjoint: Any, max_steps: Any, throw: b
         solver = solver.choose(problem.kind, size)
     if isinstance(solver, AbstractSolver):
         solver = solver.resolve(size, dtype)
+    if isinstance(solver, NewtonKrylov):
+        solver = solver.on_leaves(problem.state)
+    if batch_axis is not None:
+        _check_solver_of_rows(problem, solver, adjoint)
 
     linear_solver = getattr(adjoint, "linear_solver", None)
-    linear_solver = _linear.choose(size, dtype) if linear_solver is None else linear_solver
+    if linear_solver is None:
+        by_row = batch_axis is not None and problem.size > _linear.DENSE
+        linear_solver = RowKrylov() if by_row else _linear.choose(problem.size, dtype)
     if max_steps is None:
         max_steps = solver.default_max_steps if isinstance(solver, AbstractSolver) else 1000
     if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
@@ -53,7 +62,7 @@ def decide(problem: Problem, solver: Any, adjoint: Any, max_steps: Any, throw: b
                 "Leave it out, or pass a Python integer.",
             )
         )
-    return Options(solver, adjoint, linear_solver, int(max_steps), bool(throw))
+    return Options(solver, adjoint, linear_solver, int(max_steps), bool(throw), batch_axis)
 
 
 def _check_adjoint(problem: Problem, adjoint: Any) -> AbstractAdjoint:
@@ -132,39 +141,51 @@ def _named(value: Any) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else repr(value)
 
 
-def tolerances(problem: Problem, rtol: Any, atol: Any) -> Tolerance:
-    """One value a real leaf of the state; each of the two may be a pytree prefix of x0."""
-    default = tuple(float(jnp.finfo(leaf.dtype).eps) ** (2 / 3) for leaf in problem.x_struct)
-    return Tolerance(*(_tolerance(problem, name, value, default) for name, value in (("rtol", rtol), ("atol", atol))))
-
-
-def _tolerance(problem: Problem, name: str, value: Any, default: tuple[float, ...]) -> tuple[Any, ...]:
-    argument = f"{problem.caller}({name}=...)"
-    if value is None:
-        return default
-    for path, leaf in zip(path_names(value, name), jax.tree.leaves(value)):
-        concrete = (is_dynamic(leaf) or isinstance(leaf, int)) and not isinstance(leaf, Tracer)
-        if not isinstance(leaf, Tracer) and not (concrete and np.all(np.asarray(leaf) >= 0)):
-            raise ValueError(
-                mistake(
-                    argument,
-                    "a number of at least 0",
-                    f"{leaf!r} at {path}",
-                    "The solve stops where every |residual| ≤ atol + rtol·|x|.",
-                    f"Use for instance {name}=1e-8, or leave it out: eps^(2/3) of the dtype of x.",
-                )
+def _check_rows(problem: Problem, batch_axis: Any) -> int | None:
+    if batch_axis is None:
+        return None
+    argument = f"{problem.caller}(batch_axis=...)"
+    if isinstance(batch_axis, bool) or not isinstance(batch_axis, int | np.integer):
+        raise TypeError(
+            mistake(
+                argument,
+                "an integer, the axis along which every leaf of x0 has the rows",
+                _named(batch_axis),
+                "It says that F is written for a batch, and is fixed when the solve is compiled.",
+                "Use 0, or leave it out if F is written for one problem.",
             )
-    places = jax.tree.unflatten(problem.state.treedef, range(len(problem.state.static)))
-    try:
-        spread = jax.tree.map(lambda leaf, below: [leaf] * len(jax.tree.leaves(below)), value, places)
-    except ValueError as error:
+        )
+    shapes = {path: struct.shape for path, struct in zip(problem.paths, problem.x_struct)}
+    shortest = min(len(shape) for shape in shapes.values())
+    counts = {shape[batch_axis] if -len(shape) <= batch_axis < len(shape) else None for shape in shapes.values()}
+    if len(counts) != 1 or None in counts or (batch_axis < 0 and len(set(map(len, shapes.values()))) > 1):
         raise ValueError(
             mistake(
                 argument,
-                f"one number, or a pytree prefix of x0, {problem.state.treedef}",
-                str(jax.tree.structure(value)),
-                "Each leaf of the tolerance stands for everything below the same place of x0.",
-                "Give one number, or one for each entry of x0.",
+                "leaves of x0 that all have the same number of rows along that axis",
+                ", ".join(f"{path} of shape {shape}" for path, shape in shapes.items()) + f" with axis {batch_axis}",
+                "With `batch_axis` every leaf of the state has the rows of the batch, whatever else it has.",
+                "Broadcast the leaves that have none, or pass them to F as arguments.",
             )
-        ) from error
-    return problem.state.repeat(jax.tree.leaves(spread))
+        )
+    return int(batch_axis) % shortest if batch_axis < 0 else int(batch_axis)
+
+
+def _check_solver_of_rows(problem: Problem, solver: Any, adjoint: AbstractAdjoint) -> None:
+    matrix_free = isinstance(solver, AbstractSolver) and not _by_row(solver)
+    if not isinstance(solver, AbstractSolver) or matrix_free or isinstance(adjoint, Unrolled):
+        raise ValueError(
+            mistake(
+                f"{problem.caller}(batch_axis=..., solver=..., adjoint=...)",
+                "a solver that works row by row: `ix.Auto()`, `ix.Anderson()`, `ix.Broyden()`, `ix.Picard()`, or, with "
+                "a dense matrix for each row, `ix.Newton()`, `ix.Ladder()`, `ix.PseudoTransient()`",
+                _named(adjoint if isinstance(adjoint, Unrolled) else solver),
+                "Each row has coefficients, stopping and a status of its own.",
+                "Leave out `solver` and `adjoint`, or `batch_axis`.",
+            )
+        )
+
+
+def _by_row(solver: AbstractSolver) -> bool:
+    linear_solver = solver.solver_of_steps()
+    return linear_solver is None or _linear.is_dense(linear_solver)

@@ -7,7 +7,7 @@ evaluates: the loop, the Jacobian, the derivative. F itself is not called again.
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -22,6 +22,19 @@ from ._tree import Leaves
 
 Kind = Literal["fixed_point", "root"]
 Theta: TypeAlias = tuple[Any, ...]  # arrays, but outside of `jit` also NumPy's and Python's numbers, as they were given
+
+
+@runtime_checkable
+class Equations(Protocol):
+    """What the loop needs to know of a problem."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def residual(self, x: Leaves, theta: Any) -> Leaves: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,6 +21,8 @@ class Status(enum.IntEnum):
     SINGULAR = -6
     LINEAR_SOLVE_FAILED = -7
     NOT_A_SOLUTION = -8
+    AT_BOUND = -9
+    GUESS_OUT_OF_BOUNDS = -10
 
     @property
     def text(self) -> str:
@@ -57,6 +59,11 @@ _TEXTS = {
         "The solver returned a point at which the residual does not meet the tolerance. Tighten the solver's own "
         "tolerances, or loosen `rtol` and `atol`."
     ),
+    Status.AT_BOUND: (
+        "Stuck at a bound: the iterates press against it, and there is no solution inside that this x0 leads to. Look "
+        "whether the bound is meant, whether the parameters allow a solution, or start elsewhere."
+    ),
+    Status.GUESS_OUT_OF_BOUNDS: "x0 is not strictly inside the bounds. Move it there, or widen `bounds`.",
 }
 
 
@@ -88,11 +95,13 @@ class Summary(eqx.Module):
         code = Status(int(status[lane]))
         where = f"{failed.sum()} of {status.size} solves failed, at {_indices(failed)}. The first: " if lane else ""
         what = f"{self.solver}, iteration {int(nit[lane])}, max|residual| = {float(residual[lane]):.3g}"
-        if code is Status.NON_FINITE_GUESS:
+        if code in (Status.NON_FINITE_GUESS, Status.GUESS_OUT_OF_BOUNDS):
             what = f"first at {self.locate(int(component[lane]))}"
         if code is Status.NON_FINITE:
             when = "at x0" if int(nit[lane]) == 0 else f"at iteration {int(nit[lane])}"
             what = f"{self.solver}, {when}, first in the component of {self.locate(int(component[lane]))}"
+        if code is Status.AT_BOUND:
+            what += f", first at {self.locate(int(component[lane]))}"
         return f"{where}{code.text} ({what})"
 
 

@@ -1,25 +1,20 @@
 """`fixed_point` and `root`: the whole flow on one screen."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from . import _linear, _tree
-from ._adjoint import Rule, differentiable
-from ._adjoints import AbstractAdjoint, Unrolled
+from ._adjoints import AbstractAdjoint
 from ._errors import ConvergenceError, raise_where
-from ._layout import is_differentiable
-from ._loop import Outcome, iterate, judge
-from ._methods import AbstractSolver, Picard, Tolerance, foreign, typical_size
-from ._options import Options, decide, tolerances
+from ._limits import box, tolerances
+from ._options import Options, decide
 from ._problem import Kind, Problem, hoist
+from ._run import Found, run
 from ._solution import Solution, Status, Summary
-from ._tree import Leaves
 
 
 def fixed_point(
@@ -31,6 +26,8 @@ def fixed_point(
     rtol: PyTree = None,
     atol: PyTree = None,
     max_steps: int | None = None,
+    batch_axis: int | None = None,
+    bounds: Any = None,
     has_aux: bool = False,
     error_estimate: bool = False,
     throw: bool = True,
@@ -90,6 +87,8 @@ def fixed_point(
         rtol=rtol,
         atol=atol,
         max_steps=max_steps,
+        batch_axis=batch_axis,
+        bounds=bounds,
         has_aux=has_aux,
         error_estimate=error_estimate,
         throw=throw,
@@ -105,6 +104,8 @@ def root(
     rtol: PyTree = None,
     atol: PyTree = None,
     max_steps: int | None = None,
+    batch_axis: int | None = None,
+    bounds: Any = None,
     has_aux: bool = False,
     error_estimate: bool = False,
     throw: bool = True,
@@ -143,6 +144,8 @@ def root(
         rtol=rtol,
         atol=atol,
         max_steps=max_steps,
+        batch_axis=batch_axis,
+        bounds=bounds,
         has_aux=has_aux,
         error_estimate=error_estimate,
         throw=throw,
@@ -161,40 +164,33 @@ def solve_problem(
     rtol: PyTree = None,
     atol: PyTree = None,
     max_steps: int | None = None,
+    batch_axis: int | None = None,
+    bounds: Any = None,
     has_aux: bool = False,
     error_estimate: bool = False,
     throw: bool = True,
 ) -> Solution:
     """Problem, options, the compiled solve, the Solution."""
     problem, theta, x = hoist(kind, caller, F, x0, args, has_aux)
-    options = decide(problem, solver, adjoint, max_steps, throw)
-    tolerance = tolerances(problem, rtol, atol)
-    summary, found = call(_run, problem, options, error_estimate, theta, x, tolerance)
+    options = decide(problem, solver, adjoint, max_steps, throw, batch_axis)
+    tolerance, limits = tolerances(problem, rtol, atol), box(problem, bounds)
+    summary, found = call(run, problem, options, error_estimate, theta, x, tolerance, limits)
     return conclude(problem, options, summary, found)
 
 
-class Found(NamedTuple):
-    """The arrays that a compiled solve returns."""
-
-    x: Leaves
-    aux: Leaves
-    outcome: Outcome
-    error: Float[Array, ""] | None
-
-
 def call(
-    run: Callable[..., Found], problem: Problem, options: Options, error_estimate: bool, *arrays: Any
+    function: Callable[..., Found], problem: Problem, options: Options, error_estimate: bool, *arrays: Any
 ) -> tuple[Summary, Found]:
-    """`run`, compiled once for this problem and these options, also if it is called from outside `jit`."""
+    """`function`, compiled once for this problem and these options, also if it is called from outside `jit`."""
     dynamic, static = eqx.partition(options, eqx.is_array)
     leaves, treedef = jax.tree.flatten(static)
-    key = (run, treedef, tuple((type(leaf), leaf) for leaf in leaves), error_estimate)
+    key = (function, treedef, tuple((type(leaf), leaf) for leaf in leaves), error_estimate)
     if key not in problem.compiled:
         summary = _summary(problem, static)
 
         @jax.jit
         def compiled(dynamic: Options, *arrays: Any) -> Found:
-            return run(problem, eqx.combine(dynamic, static), summary, error_estimate, *arrays)
+            return function(problem, eqx.combine(dynamic, static), summary, error_estimate, *arrays)
 
         problem.compiled[key] = summary, compiled
     summary, compiled = problem.compiled[key]
@@ -202,88 +198,12 @@ def call(
 
 
 def _summary(problem: Problem, static: Options) -> Summary:
-    names = tuple((path, tuple(struct.shape)) for path, struct in zip(problem.paths, problem.x_struct))
+    def shape_of_row(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(n for axis, n in enumerate(shape) if axis != static.batch_axis)
+
+    names = tuple((path, shape_of_row(struct.shape)) for path, struct in zip(problem.paths, problem.x_struct))
     solver, linear_solver = (eqx.tree_pformat(part, width=10**6) for part in (static.solver, static.linear_solver))
     return Summary(problem.caller, solver, linear_solver, names)
-
-
-def _run(
-    problem: Problem,
-    options: Options,
-    summary: Summary,
-    error_estimate: bool,
-    theta: Leaves,
-    x0: Leaves,
-    tolerance: Tolerance,
-) -> Found:
-    """Solves at a θ that has no derivative, then gives the solution its own."""
-    constant, x0 = frozen(theta), frozen(x0)
-    if isinstance(options.adjoint, Unrolled):
-        return _unroll(problem, options, theta, x0, tolerance)
-    if isinstance(options.solver, AbstractSolver):
-        outcome = iterate(problem, options.solver, constant, x0, tolerance, options.max_steps)
-    else:
-        x, nit = foreign.run(problem, options.solver, constant, x0, options.max_steps)
-        outcome = judge(problem, constant, x, nit, tolerance, options.linear_solver)
-    return attach(problem, options, summary, error_estimate, theta, outcome, tolerance)
-
-
-def attach(
-    problem: Problem,
-    options: Options,
-    summary: Summary,
-    error_estimate: bool,
-    theta: Leaves,
-    outcome: Outcome,
-    tolerance: Tolerance,
-) -> Found:
-    """The solution with the implicit derivative, whatever found it."""
-    outcome, scale = frozen(outcome), frozen(typical_size(outcome.x, tolerance))
-    rule = Rule(problem, options.linear_solver, options.throw, summary)
-    x, y = differentiable(rule, outcome, scale, theta)
-    aux: Leaves = ()
-    if problem.aux is not None:
-        # What has no derivative, integers and the like, is not in y.
-        smooth = iter(y)
-        plain = problem.evaluate(outcome.x, frozen(theta))[1]
-        aux = tuple(next(smooth) if is_differentiable(leaf) else leaf for leaf in plain)
-    error = _error(problem, options, frozen(theta), outcome.x, scale) if error_estimate else None
-    return Found(x, aux, outcome, error)
-
-
-def _error(problem: Problem, options: Options, theta: Leaves, x: Leaves, scale: Leaves) -> Float[Array, ""]:
-    """max |A⁻¹ R(x)|, the length of Newton's step from x: the error of x to first order."""
-    residual, A = _linear.linearise(lambda x: problem.residual(x, theta), x, options.linear_solver)
-    correction, ok = _linear.solve(A, residual, options.linear_solver, scale)
-    return jnp.where(ok, _tree.max_norm(correction), jnp.inf)
-
-
-def _unroll(problem: Problem, options: Options, theta: Leaves, x0: Leaves, tolerance: Tolerance) -> Found:
-    """A fixed number of iterations, differentiated as they stand."""
-    assert isinstance(options.adjoint, Unrolled)
-    method, steps = options.solver, options.adjoint.steps
-
-    def residual_at(x: Leaves) -> Leaves:
-        return problem.residual(x, theta)
-
-    @jax.checkpoint
-    def step(x: Leaves, _: None) -> tuple[Leaves, None]:
-        if isinstance(method, Picard):
-            return _tree.axpy(method.damping, residual_at(x), x), None
-        linear_solver = method.solver_of_steps()
-        residual, A = _linear.linearise(residual_at, x, linear_solver)
-        newton = _linear.solve(A, residual, linear_solver, typical_size(x, tolerance))[0]
-        return _tree.sub(x, newton), None
-
-    x, _ = jax.lax.scan(step, x0, length=steps)
-    outcome = judge(problem, frozen(theta), frozen(x), jnp.asarray(steps), tolerance, options.linear_solver)
-    aux = problem.evaluate(x, theta)[1]
-    return Found(x, aux, frozen(outcome._replace(nfev=outcome.nfev + steps)), None)
-
-
-def frozen(values: Any) -> Any:
-    """The values without their derivatives."""
-    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if is_differentiable(leaf) else leaf, values)
 
 
 def conclude(problem: Problem, options: Options, summary: Summary, found: Found) -> Solution:

@@ -11,7 +11,7 @@ import jax
 import jax.extend.core as jex_core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Inexact
+from jaxtyping import Array, Bool, Float, Inexact, Int
 
 Leaves: TypeAlias = tuple[Array, ...]
 
@@ -30,6 +30,18 @@ def dot(a: Leaves, b: Leaves) -> Float[Array, ""]:
     """⟨a, b⟩."""
     dtype = work_dtype(a)
     return sum((jnp.vdot(ai.astype(dtype), bi.astype(dtype)) for ai, bi in zip(a, b)), jnp.zeros((), dtype))
+
+
+def products(rows: tuple[Array, ...], vector: Leaves) -> Float[Array, " m"]:
+    """⟨rowⱼ, vector⟩ for every j."""
+    dtype = work_dtype(vector)
+    terms = [
+        jax.lax.dot_general(
+            row.reshape(row.shape[0], -1).astype(dtype), v.reshape(-1).astype(dtype), (((1,), (0,)), ((), ()))
+        )
+        for row, v in zip(rows, vector)
+    ]
+    return jnp.sum(jnp.stack(terms), axis=0)
 
 
 def norm(a: Leaves) -> Float[Array, ""]:
@@ -74,16 +86,49 @@ def is_zero(a: Sequence[Array]) -> Bool[Array, ""]:
     return jnp.logical_not(sum((jnp.any(leaf != 0) for leaf in a), jnp.zeros((), bool)))
 
 
-def first_bad(a: Leaves) -> Array:
-    """Index of the first component that is NaN or infinite; `size(a)` if there is none."""
+def first(a: Sequence[Array]) -> Int[Array, ""]:
+    """Index of the first component that is true; `size(a)` if there is none."""
     count = size(a)
-    first, offset = jnp.asarray(count, jnp.int32), 0
+    found, offset = jnp.asarray(count, jnp.int32), 0
     for leaf in a:
         if leaf.size:
             index = offset + jnp.arange(leaf.size, dtype=jnp.int32).reshape(leaf.shape)
-            first = jnp.minimum(first, jnp.min(jnp.where(jnp.isfinite(leaf), count, index)))
+            found = jnp.minimum(found, jnp.min(jnp.where(leaf, index, count)))
         offset += leaf.size
-    return first
+    return found
+
+
+def first_bad(a: Leaves) -> Int[Array, ""]:
+    """Index of the first component that is NaN or infinite; `size(a)` if there is none."""
+    return first(tuple(~jnp.isfinite(leaf) for leaf in a))
+
+
+def differ(a: Leaves, b: Leaves) -> Bool[Array, ""]:
+    """Whether any component of a is not that of b."""
+    return ~is_zero(tuple((ai != bi) for ai, bi in zip(a, b)))
+
+
+def rows_first(a: Leaves, batch_axis: int | None) -> Leaves:
+    """The leaves with their rows along axis 0."""
+    return a if not batch_axis else tuple(jnp.moveaxis(leaf, batch_axis, 0) for leaf in a)
+
+
+def rows_back(a: Leaves, batch_axis: int | None) -> Leaves:
+    """The inverse of `rows_first`."""
+    return a if not batch_axis else tuple(jnp.moveaxis(leaf, 0, batch_axis) for leaf in a)
+
+
+def each_row(values: Sequence[Any], like: Sequence[Any], batch_axis: int) -> Leaves:
+    """Values that broadcast against `like`, with the rows along axis 0; one number a row where that will do."""
+    rows = []
+    for value, leaf in zip(values, like):
+        value, count = jnp.asarray(value), leaf.shape[batch_axis]
+        aligned = value.reshape((1,) * (leaf.ndim - value.ndim) + value.shape)
+        if aligned.size in (1, aligned.shape[batch_axis]):
+            rows.append(jnp.broadcast_to(aligned.reshape(-1), (count,)))
+        else:
+            rows.append(jnp.moveaxis(jnp.broadcast_to(aligned, leaf.shape), batch_axis, 0))
+    return tuple(rows)
 
 
 def ravel(a: Leaves) -> Inexact[Array, " n"]:

@@ -5,7 +5,7 @@ function of its own, a scaling that makes the units of the unknowns irrelevant, 
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from typing_extensions import TypeIs
 from .. import _tree
 from .._tree import Leaves
 from .dense import DenseLU as DenseLU
+from .gmres import gmres as gmres
 from .neumann import NeumannSeries as NeumannSeries
 from .small_lu import SmallLU as SmallLU
 
@@ -38,7 +39,7 @@ def choose(size: int, dtype: jnp.dtype) -> lx.AbstractLinearSolver:
     return lx.GMRES(rtol=tolerance, atol=tolerance, restart=50, max_steps=40, stagnation_iters=10)
 
 
-def is_dense(solver: lx.AbstractLinearSolver) -> bool:
+def is_dense(solver: Any) -> bool:
     """Whether the solver is given A as a matrix. Any other gets products with A, and may form the matrix itself."""
     return isinstance(solver, SmallLU | DenseLU | lx.LU | lx.QR | lx.SVD | lx.AutoLinearSolver)
 
@@ -47,9 +48,7 @@ def is_matrix(A: Linear) -> TypeIs[Float[Array, "n n"]]:
     return not callable(A)
 
 
-def linearise(
-    residual: Callable[[Leaves], Leaves], x: Leaves, solver: lx.AbstractLinearSolver
-) -> tuple[Leaves, Linear]:
+def linearise(residual: Callable[[Leaves], Leaves], x: Leaves, solver: Any) -> tuple[Leaves, Linear]:
     """R(x) and A at x, in one evaluation of R: as a matrix, or as the product v ↦ A v, as the solver wants it."""
     if not is_dense(solver):
         return jax.linearize(residual, x)
@@ -67,7 +66,27 @@ def linearise(
     return jax.vmap(column, out_axes=(None, 1))(basis)
 
 
-def linearise_transposed(residual: Callable[[Leaves], Leaves], x: Leaves, solver: lx.AbstractLinearSolver) -> Linear:
+def linearise_rows(residual: Callable[[Leaves], Leaves], x: Leaves) -> tuple[Leaves, Float[Array, "rows n n"]]:
+    """R(x), and for each row i of a batch the matrix ∂Rᵢ/∂xᵢ, by n tangents of R: each moves all rows together.
+
+    Exact where the rows are independent. Coupled ones add their own derivatives to it: A to first order.
+    """
+    flat = jax.vmap(_tree.ravel)(x)
+
+    def at(vectors: Float[Array, "rows n"]) -> tuple[Float[Array, "rows n"], Leaves]:
+        value = residual(jax.vmap(lambda vector: _tree.unravel(vector, like))(vectors))
+        return jax.vmap(_tree.ravel)(value), value
+
+    def column(direction: Float[Array, " n"]) -> tuple[Leaves, Float[Array, "rows n"]]:
+        _, tangent, value = jax.jvp(at, (flat,), (jnp.broadcast_to(direction, flat.shape),), has_aux=True)
+        return value, tangent
+
+    like = tuple(jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in x)
+    basis = _tree.varying(jnp.eye(flat.shape[1], dtype=flat.dtype), (flat,))
+    return jax.vmap(column, out_axes=(None, 2))(basis)
+
+
+def linearise_transposed(residual: Callable[[Leaves], Leaves], x: Leaves, solver: Any) -> Linear:
     """Aᵀ at x, as `linearise` gives A."""
     if is_dense(solver):
         # By n tangents of R rather than n cotangents: forward mode is the cheaper one.

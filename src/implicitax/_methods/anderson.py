@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -15,12 +14,14 @@ from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
 
 _SMALLEST_DAMPING = 1e-6
 _GROWTH = 3.0  # a residual this much larger than the best one is worse, not just not monotone
+_STREAK = 8  # steps of plain iteration in a row that must decrease the residual before acceleration begins,
+_FAR = 10.0  # and growth of the residual at which plain iteration counts as diverging
 
 
 class _State(NamedTuple):
     best: Leaves  # the best point so far,
     best_residual: Leaves
-    best_size: Float[Array, ""]  # and the norm of its residual;
+    best_size: Float[Array, ""]  # and the norm of its residual: infinite where there is nothing to compare with;
     x: Leaves  # the last point accepted
     residual: Leaves
     dx: tuple[Float[Array, "m ..."], ...]  # differences of points, a ring of `memory`,
@@ -30,6 +31,10 @@ class _State(NamedTuple):
     damping: Float[Array, ""]
     weights: Leaves
     first: Bool[Array, ""]
+    memory: Int[Array, ""]  # of the setting in use,
+    limit: Float[Array, ""]  # and its damping
+    plain: Int[Array, ""]  # steps of plain iteration still allowed,
+    streak: Int[Array, ""]  # and how many in a row have decreased the residual
 
 
 class Anderson(AbstractSolver):
@@ -68,6 +73,8 @@ class Anderson(AbstractSolver):
     memory: int = eqx.field(default=5, static=True)
     damping: float | Array = 1.0
     regularisation: float | None = None
+    warmup: int = eqx.field(default=0, static=True)
+    retries: tuple[tuple[int, float], ...] = eqx.field(default=(), static=True)
     recovers = True
     default_max_steps = 1000
 
@@ -83,12 +90,29 @@ class Anderson(AbstractSolver):
                 "residual that is added to the accelerated point. Use 1, or 0.5 against oscillations."
             )
 
-    def resolve(self, size: int, dtype: Any) -> "Anderson":
-        return dataclasses.replace(self, memory=min(self.memory, size))
+    @property
+    def _each(self) -> tuple[tuple[int, float | Array], ...]:
+        return ((self.memory, self.damping), *self.retries)
 
-    def init(self, x: Leaves) -> _State:
-        dtype, m = _tree.work_dtype(x), self.memory
+    @property
+    def settings(self) -> int:
+        return len(self._each)
+
+    @property
+    def patience(self) -> int:
+        return 50 if self.retries else 500
+
+    def resolve(self, size: int, dtype: Any) -> "Anderson":
+        (memory, _), *retries = ((min(memory, size), damping) for memory, damping in self._each)
+        return dataclasses.replace(self, memory=memory, retries=tuple(retries))
+
+    def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
+        dtype = _tree.work_dtype(x)
+        memories, dampings = zip(*self._each)
+        m = max(memories)
+        damping = jnp.stack([jnp.asarray(damping, dtype) for damping in dampings])[setting]
         history = tuple(jnp.zeros((m, *leaf.shape), leaf.dtype) for leaf in x)
+        zero = jnp.zeros((), jnp.int32)
         return _State(
             best=x,
             best_residual=x,
@@ -98,11 +122,19 @@ class Anderson(AbstractSolver):
             dx=history,
             dr=history,
             gram=jnp.zeros((m, m), dtype),
-            held=jnp.asarray(0, jnp.int32),
-            damping=jnp.asarray(self.damping, dtype),
+            held=zero,
+            damping=damping,
             weights=x,
             first=jnp.asarray(True),
+            memory=jnp.asarray(memories, jnp.int32)[setting],
+            limit=damping,
+            plain=jnp.where(setting == 0, self.warmup, 0).astype(jnp.int32),
+            streak=zero,
         )
+
+    def revisit(self, x: Leaves, state: _State) -> _State:
+        # What it has learnt of ∂F/∂x still holds, but the residuals it compares with do not.
+        return state._replace(best_size=jnp.full_like(state.best_size, jnp.inf), damping=state.limit)
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         weights = _tree.where(
@@ -111,27 +143,33 @@ class Anderson(AbstractSolver):
             state.weights,
         )
         size = _tree.norm(_tree.mul(weights, at.residual))
-        accepted = state.first | (at.finite & (size <= _GROWTH * state.best_size))
-        better = accepted & (size < state.best_size) | state.first
+        fresh = jnp.isinf(state.best_size)
+        better = fresh | (at.finite & (size < state.best_size))
         best = _tree.where(better, at.x, state.best)
         best_residual = _tree.where(better, at.residual, state.best_residual)
+        best_size = jnp.where(better, size, state.best_size)
 
-        limit = jnp.asarray(self.damping, size.dtype)
-        damping = jnp.where(accepted, jnp.minimum(1.5 * state.damping, limit), state.damping / 4)
+        # Plain iteration comes first: until it evidently converges, or evidently does not.
+        streak = jnp.where(better, state.streak + 1, 0)
+        lost = (state.plain > 0) & ~fresh & (~at.finite | (size > _FAR * best_size))
+        plain = jnp.where(lost | (streak > _STREAK), 0, jnp.maximum(state.plain - 1, 0))
 
-        remember = accepted & ~state.first
+        accepted = fresh | (at.finite & ((size <= _GROWTH * state.best_size) | (state.plain > 0)))
+        damping = jnp.where(accepted, jnp.minimum(1.5 * state.damping, state.limit), state.damping / 4)
+
+        remember = accepted & ~fresh
         dx, dr, gram = self._remember(at, state, weights, remember)
-        count = jnp.where(remember, state.held + 1, 0)
-
-        accelerated = self._accelerate(at, dx, dr, gram, count, damping, weights)
-        plain = _tree.axpy(damping, best_residual, best)
-        status = jnp.where(damping < _SMALLEST_DAMPING, Status.STALLED, Status.RUNNING)
+        count = jnp.where(accepted, state.held + remember, 0)
+        # From here if all is well; else from the best point, where without a memory it is one damped step.
+        here = accepted & ~lost
+        base = _tree.where(here, at.x, best), _tree.where(here, at.residual, best_residual)
+        used = jnp.where(plain > 0, 0, jnp.minimum(count, state.memory))
         following = _State(
             best=best,
             best_residual=best_residual,
-            best_size=jnp.where(better, size, state.best_size),
-            x=_tree.where(accepted, at.x, best),
-            residual=_tree.where(accepted, at.residual, best_residual),
+            best_size=best_size,
+            x=base[0],
+            residual=base[1],
             dx=dx,
             dr=dr,
             gram=gram,
@@ -139,25 +177,31 @@ class Anderson(AbstractSolver):
             damping=damping,
             weights=weights,
             first=state.first & False,
+            memory=state.memory,
+            limit=state.limit,
+            plain=plain,
+            streak=streak,
         )
-        return Proposal(_tree.where(accepted, accelerated, plain), following, status)
+        status = jnp.where(damping < _SMALLEST_DAMPING, Status.STALLED, Status.RUNNING)
+        return Proposal(self._accelerate(*base, dx, dr, gram, used, damping, weights), following, status)
 
     def _remember(
         self, at: Evaluation, state: _State, weights: Leaves, remember: Bool[Array, ""]
     ) -> tuple[tuple[Array, ...], tuple[Array, ...], Float[Array, "m m"]]:
         """The histories with the newest difference in the place of the oldest, and one row of the Gram matrix anew."""
-        slot = state.held % self.memory
+        slot = state.held % state.memory
         new_dx = _tree.sub(at.x, state.x)
         new_dr = _tree.mul(weights, _tree.sub(at.residual, state.residual))
         # A rejected point leaves the histories as they are: `held` 0 makes them unused.
         dx = tuple(h.at[slot].set(jnp.where(remember, new, h[slot])) for h, new in zip(state.dx, new_dx))
         dr = tuple(h.at[slot].set(jnp.where(remember, new, h[slot])) for h, new in zip(state.dr, new_dr))
-        row = _products(dr, tuple(h[slot] for h in dr))
+        row = _tree.products(dr, tuple(h[slot] for h in dr))
         return dx, dr, state.gram.at[slot].set(row).at[:, slot].set(row)
 
     def _accelerate(
         self,
-        at: Evaluation,
+        x: Leaves,
+        residual: Leaves,
         dx: tuple[Array, ...],
         dr: tuple[Array, ...],
         gram: Float[Array, "m m"],
@@ -165,14 +209,14 @@ class Anderson(AbstractSolver):
         damping: Float[Array, ""],
         weights: Leaves,
     ) -> Leaves:
-        m = self.memory
-        valid = jnp.arange(m) < count
+        """x + β r − Σⱼ γⱼ (Δxⱼ + β Δrⱼ) with the first `count` differences."""
+        m = gram.shape[0]
         size = jnp.sqrt(jnp.diagonal(gram))
-        used = valid & (size > 0)
+        used = (jnp.arange(m) < count) & (size > 0)
         inverse = jnp.where(used, 1 / jnp.where(used, size, 1), 0)
         regularisation = 10 * jnp.finfo(gram.dtype).eps if self.regularisation is None else self.regularisation
         normal = gram * inverse[:, None] * inverse + jnp.diag(jnp.where(used, regularisation, 1)).astype(gram.dtype)
-        right = _products(dr, _tree.mul(weights, at.residual)) * inverse
+        right = _tree.products(dr, _tree.mul(weights, residual)) * inverse
         gamma = _linear.solve_dense(normal, right, _linear.choose(m, normal.dtype))[0] * inverse
         gamma = jnp.where(used & jnp.isfinite(gamma), gamma, 0)
 
@@ -180,16 +224,4 @@ class Anderson(AbstractSolver):
             past = jnp.tensordot(gamma.astype(x.dtype), dx + damping.astype(x.dtype) * (dr / w), axes=1)
             return (x + damping * r - past).astype(x.dtype)
 
-        return tuple(map(combine, at.x, at.residual, dx, dr, weights))
-
-
-def _products(rows: tuple[Array, ...], vector: Leaves) -> Float[Array, " m"]:
-    """⟨row_j, vector⟩ for every j."""
-    dtype = _tree.work_dtype(vector)
-    terms = [
-        jax.lax.dot_general(
-            row.reshape(row.shape[0], -1).astype(dtype), v.reshape(-1).astype(dtype), (((1,), (0,)), ((), ()))
-        )
-        for row, v in zip(rows, vector)
-    ]
-    return jnp.sum(jnp.stack(terms), axis=0)
+        return tuple(map(combine, x, residual, dx, dr, weights))

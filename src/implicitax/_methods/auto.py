@@ -2,25 +2,29 @@
 
 from typing import Any
 
+from jaxtyping import Array
+
+from .. import _linear
 from .._tree import Leaves
 from .anderson import Anderson
 from .base import AbstractSolver, Evaluation, Proposal, Tolerance
-from .newton import Newton
+from .ladder import Ladder
+from .newton_krylov import NewtonKrylov
 from .pseudo_transient import PseudoTransient
 
 FEW = 8  # unknowns up to which n tangents of F an iteration cost less than the iterations that they save
 
 
 class Auto(AbstractSolver):
-    """The default: the method chosen by kind and by size.
+    """The default: the method chosen by kind and by size. With `batch_axis` the size is that of a row.
 
-    | | few unknowns (n ≤ 8) | more |
-    |---|---|---|
-    | `fixed_point` | `PseudoTransient()` | `Anderson(memory=10)` |
-    | `root` | `Newton()` | `Newton()`, matrix-free for n > 1000 |
+    | | few unknowns (n ≤ 8) | more | n > 1000 |
+    |---|---|---|---|
+    | `fixed_point` | `PseudoTransient()` | `Anderson(10, warmup=30, retries=…)` | the same |
+    | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov()` |
 
     For a fixed point it aims at the one that plain iteration from x0 reaches, in fewer evaluations, and converges where
-    plain iteration oscillates or leaves the domain of F.
+    plain iteration oscillates or leaves the domain of F. `Solution.solver` says what was chosen.
 
     ```python
     >>> import implicitax as ix
@@ -35,10 +39,12 @@ class Auto(AbstractSolver):
 
     def choose(self, kind: str, size: int) -> AbstractSolver:
         if kind == "root":
-            return Newton()
-        return PseudoTransient() if size <= FEW else Anderson(memory=10)
+            return Ladder() if size <= _linear.DENSE else NewtonKrylov()
+        if size <= FEW:
+            return PseudoTransient()
+        return Anderson(memory=10, warmup=30, retries=((5, 0.5), (10, 0.2), (3, 0.05)))
 
-    def init(self, x: Leaves) -> Any:
+    def init(self, x: Leaves, setting: Array) -> Any:
         raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")
 
     def step(self, at: Evaluation, state: Any, tolerance: Tolerance) -> Proposal:

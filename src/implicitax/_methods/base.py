@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from .. import _tree
 from .._solution import Status
@@ -24,6 +24,9 @@ class Tolerance(NamedTuple):
             (jnp.broadcast_to(a + r * jnp.abs(xi), xi.shape)).astype(xi.dtype)
             for a, r, xi in zip(self.atol, self.rtol, x)
         )
+
+    def each_row(self, like: Leaves, batch_axis: int) -> "Tolerance":
+        return Tolerance(*(_tree.each_row(values, like, batch_axis) for values in self))
 
 
 def ratio(values: Leaves, tolerance: Leaves) -> Float[Array, ""]:
@@ -58,6 +61,16 @@ class AbstractSolver(eqx.Module):
     recovers: ClassVar[bool] = False  # steps back from a point where the residual is not finite
     default_max_steps: ClassVar[int] = 1000
 
+    @property
+    def patience(self) -> int:
+        """Evaluations without a new best point after which a setting has failed."""
+        return 500
+
+    @property
+    def settings(self) -> int:
+        """How many settings the loop may try, one after the other, each from the best point so far."""
+        return 1
+
     def resolve(self, size: int, dtype: Any) -> "AbstractSolver":
         """The same method with everything that is left open decided for a state of this size and dtype."""
         return self
@@ -67,8 +80,16 @@ class AbstractSolver(eqx.Module):
         return None
 
     @abc.abstractmethod
-    def init(self, x: Leaves) -> Any:
-        """The state before the first evaluation."""
+    def init(self, x: Leaves, setting: Int[Array, ""]) -> Any:
+        """The state before the first evaluation, which is at x, with one of the settings."""
+
+    def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
+        """Where a setting after the first begins."""
+        return best
+
+    def revisit(self, x: Leaves, state: Any) -> Any:
+        """In a batch: the state of a row that had ended at x and goes on there, with a residual that has changed."""
+        return self.init(x, jnp.zeros((), jnp.int32))
 
     @abc.abstractmethod
     def step(self, at: Evaluation, state: Any, tolerance: Tolerance) -> Proposal:

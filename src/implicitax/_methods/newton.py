@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .. import _linear, _tree
@@ -11,6 +12,7 @@ from .._solution import Status
 from .._tree import Leaves
 from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
 
+_PROBES = 3  # products with A from which the sizes of its rows are estimated
 _SMALLEST_STEP = 1e-10  # a fraction of Newton's step below which nothing is left to try
 
 
@@ -64,14 +66,13 @@ class Newton(AbstractSolver):
         assert self.linear_solver is not None, "`resolve` fills it in"
         return self.linear_solver
 
-    def init(self, x: Leaves) -> _State:
+    def init(self, x: Leaves, setting: Array) -> _State:
         dtype = _tree.work_dtype(x)
         return _State(x, jnp.asarray(jnp.inf, dtype), x, jnp.ones((), dtype), x, jnp.asarray(True))
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
-        scale = typical_size(at.x, tolerance)
-        newton, regular = _linear.solve(at.A, tuple(-r for r in at.residual), self.solver_of_steps(), scale)
-        weights = _tree.where(state.first, _weights(at, tolerance), state.weights)
+        newton, regular = self._newton(at, state, typical_size(at.x, tolerance))
+        weights = _tree.where(state.first, row_weights(at, tolerance), state.weights)
         size = _tree.norm(_tree.mul(weights, at.residual))
 
         # Armijo's condition on ‖R‖; a NaN compares as false.
@@ -90,12 +91,24 @@ class Newton(AbstractSolver):
         correction = _tree.where(regular, newton, tuple(jnp.full_like(leaf, jnp.inf) for leaf in newton))
         return Proposal(_tree.axpy(fraction, direction, base), following, status, correction)
 
+    def _newton(self, at: Evaluation, state: _State, scale: Leaves) -> tuple[Leaves, Bool[Array, ""]]:
+        """−A⁻¹R, and whether it can be trusted."""
+        return _linear.solve(at.A, tuple(-r for r in at.residual), self.solver_of_steps(), scale)
 
-def _weights(at: Evaluation, tolerance: Tolerance) -> Leaves:
-    """1 / Σⱼ |Aᵢⱼ| tolⱼ: the change of Rᵢ that the tolerance of x allows, so a norm in which 1 is "good enough"."""
+
+def row_weights(at: Evaluation, tolerance: Tolerance) -> Leaves:
+    """1 / Σⱼ |Aᵢⱼ| tolⱼ: the change of Rᵢ that the tolerance of x allows, so a norm in which 1 is "good enough".
+
+    Without a matrix, the root mean square of A v over random signs of vⱼ = ±tolⱼ stands for the sum.
+    """
     allowed = tolerance.at(at.x)
     if _linear.is_matrix(at.A):
         change = _tree.unravel(jnp.abs(at.A) @ _tree.ravel(allowed), at.x)
     else:
-        change = tuple(jnp.abs(leaf) for leaf in at.A(allowed))
+        rng = np.random.default_rng(0)
+        signs = [
+            tuple(jnp.asarray(rng.choice((-1.0, 1.0), leaf.shape), leaf.dtype) for leaf in at.x) for _ in range(_PROBES)
+        ]
+        products = [at.A(_tree.mul(allowed, sign)) for sign in signs]
+        change = tuple(jnp.sqrt(sum(leaf**2 for leaf in leaves) / _PROBES) for leaves in zip(*products))
     return tuple(jnp.where((c > 0) & jnp.isfinite(c), 1 / c, 1) for c in change)

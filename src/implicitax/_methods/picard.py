@@ -45,7 +45,7 @@ class Picard(AbstractSolver):
                 "smaller one takes that part of each step. Use 0.5 against oscillations."
             )
 
-    def init(self, x: Leaves) -> tuple[()]:
+    def init(self, x: Leaves, setting: Array) -> tuple[()]:
         return ()
 
     def step(self, at: Evaluation, state: Any, tolerance: Tolerance) -> Proposal:

@@ -88,7 +88,7 @@ class PseudoTransient(AbstractSolver):
         assert self.linear_solver is not None, "`resolve` fills it in"
         return self.linear_solver
 
-    def init(self, x: Leaves) -> _State:
+    def init(self, x: Leaves, setting: Array) -> _State:
         dtype, n = _tree.work_dtype(x), _tree.size(x)
         one = jnp.ones((), dtype)
         yes, zero = jnp.asarray(True), jnp.zeros((), jnp.int32)

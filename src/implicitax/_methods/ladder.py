@@ -1,0 +1,318 @@
+"""Newton's method, and when it fails more robust ones: a portfolio for roots."""
+
+from typing import Any, NamedTuple
+
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from .. import _linear, _tree
+from .._solution import Status
+from .._tree import Leaves
+from .base import AbstractSolver, Evaluation, Proposal, Tolerance
+from .newton import row_weights
+from .trust_region import dogleg, marquardt
+
+
+class _Rung(NamedTuple):
+    """How the step is taken, where it begins, and what share of the evaluations it has."""
+
+    step: int
+    weights: int
+    start: int
+    evaluations: int
+
+
+_BACKTRACKED, _UNDAMPED, _DOGLEG, _MARQUARDT = range(4)
+_BY_TOLERANCE, _BY_SIZE, _EQUAL = range(3)  # weights of the rows of R in its norm
+_GUESS, _BEST, _ELSEWHERE = range(3)
+
+# Found on the systems of `tests/problems/systems.py`: each rung solves some that those above it do not. The norm in
+# which a rung has to descend matters as much as its step, so the two Levenberg-Marquardt rungs differ in it.
+RUNGS = (
+    _Rung(_BACKTRACKED, _BY_TOLERANCE, _GUESS, 60),
+    _Rung(_DOGLEG, _EQUAL, _GUESS, 100),
+    _Rung(_UNDAMPED, _EQUAL, _GUESS, 60),
+    _Rung(_MARQUARDT, _BY_SIZE, _BEST, 100),
+    _Rung(_MARQUARDT, _EQUAL, _BEST, 200),
+    *(_Rung(_BACKTRACKED, _BY_TOLERANCE, _ELSEWHERE, 60) for _ in range(5)),
+)
+_PATIENCE = 10  # evaluations in which the norm must fall to half if the rung's share is used up
+_MEMORY = 6  # a backtracked step must decrease the norm below the largest of the last so many,
+_SMALLEST_STEP = 1e-8  # and may be shortened to this fraction
+_DECREASE = 1e-4  # of the predicted decrease of the norm that a trusted step must reach
+_LARGEST = 1e16  # Marquardt's parameter, and the inverse of the smallest radius relative to x
+
+
+class _State(NamedTuple):
+    base: Leaves  # the last point accepted,
+    residual: Float[Array, " n"]  # R there,
+    A: Float[Array, "n n"]
+    newton: Float[Array, " n"]  # and Newton's step from there
+    sizes: Float[Array, " memory"]  # the norm of R at the last points accepted, the newest first
+    predicted: Float[Array, ""]  # the square of the norm that the linear model predicts at the point proposed
+    trust: Float[Array, ""]  # fraction of Newton's step, radius of the dogleg, or Marquardt's parameter
+    growth: Float[Array, ""]  # factor of Marquardt's parameter at the next failure
+    length: Float[Array, ""]  # of the step proposed, in the norm of the trust region
+    weights: Float[Array, " n"]  # of R's components in its norm
+    scale: Float[Array, " n"]  # of x's components in the norm of the trust region
+    rung: Int[Array, ""]
+    evaluations: Int[Array, ""]  # on this rung,
+    stale: Int[Array, ""]  # and since the norm of R last fell to half,
+    mark: Float[Array, ""]  # and what it was then
+    first: Bool[Array, ""]
+    accepted: Bool[Array, ""]  # whether the last point was
+    exhausted: Bool[Array, ""]  # whether nothing is left to try on this rung
+
+
+class Ladder(AbstractSolver):
+    """Newton's method first, and what is more robust where it fails: a ladder of methods for roots.
+
+    1. Newton's method with non-monotone backtracking (`Newton` with a memory of 6), from x0.
+    2. Powell's dogleg: inside a trust region between Newton's step and steepest descent of ‖R‖², from x0.
+    3. Newton's method without backtracking, from x0.
+    4. Levenberg-Marquardt, the rows of R weighted by what they change with x, from the best point so far.
+    5. Levenberg-Marquardt, the rows of R as they are, from the best point so far.
+    6. The first again, from five points at random around x0, always the same.
+
+    A rung ends where it stalls, where A is singular, or when its share of evaluations is used up without progress. A
+    point where R is not finite is a step too long on every rung. Whatever the rung, one iteration evaluates R and A
+    once, at the same place of the code, so a ladder compiles R as often as Newton's method does.
+
+    **Arguments:**
+
+    - `linear_solver`: a Lineax solver that factorises matrices, for Newton's steps; by default by size.
+
+    **Cost:** an iteration is one evaluation of R together with n of its tangents, one dense linear solve, and on the
+    rungs of Levenberg-Marquardt one QR decomposition of 2n × n.
+
+    **Fails:** with the status of the last rung tried, where all of them fail: as a rule there is no root near.
+
+    **Sources:** Grippo, Lampariello and Lucidi, SIAM J. Numer. Anal. 23 (1986) 707, doi:10.1137/0723046; Powell, in:
+    Numerical Methods for Nonlinear Algebraic Equations (1970) 87; Moré, Lecture Notes in Mathematics 630 (1978) 105,
+    doi:10.1007/BFb0067700; Nielsen, Damping parameter in Marquardt's method, IMM-REP-1999-05 (1999).
+
+    ```python
+    >>> import jax.numpy as jnp, implicitax as ix
+    >>> R = lambda x: jnp.stack([x[0] ** 3 - 3 * x[0] - x[1], x[0] - 2 + 0.1 * x[1] ** 2])
+    >>> print(bool(ix.root(R, jnp.array([1.0, -1.0]), solver=ix.Ladder()).success))
+    True
+
+    ```
+    """
+
+    linear_solver: lx.AbstractLinearSolver | None = None
+    kinds = ("fixed_point", "root")
+    recovers = True
+    default_max_steps = 1000
+
+    @property
+    def settings(self) -> int:
+        return len(RUNGS)
+
+    def resolve(self, size: int, dtype: Any) -> "Ladder":
+        if self.linear_solver is None:
+            return Ladder(_linear.choose(min(size, _linear.DENSE), dtype))
+        if not _linear.is_dense(self.linear_solver):
+            raise ValueError(
+                "`Ladder(linear_solver=...)`: expected a solver that factorises a matrix, got "
+                f"{type(self.linear_solver).__name__}. The steps of a trust region need the matrix itself. Use "
+                "`SmallLU()`, `lineax.LU()` or `lineax.QR()`, or for a large state `NewtonKrylov()`."
+            )
+        return self
+
+    def solver_of_steps(self) -> lx.AbstractLinearSolver:
+        assert self.linear_solver is not None, "`resolve` fills it in"
+        return self.linear_solver
+
+    def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
+        where = _column("start")[setting]
+        vector = _tree.ravel(x0)
+        noise = np.random.default_rng(0).normal(size=(len(RUNGS), vector.size)).astype(vector.dtype)
+        size = jnp.maximum(jnp.abs(vector), jnp.mean(jnp.abs(vector)))
+        size = jnp.where(jnp.any(vector != 0), size, 1)
+        elsewhere = _tree.unravel(vector + size * jnp.asarray(noise)[setting], x0)
+        return _tree.where(where == _GUESS, x0, _tree.where(where == _BEST, best, elsewhere))
+
+    def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
+        dtype, n = _tree.work_dtype(x), _tree.size(x)
+        vector, one, zero = jnp.zeros((n,), dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32)
+        trust = jnp.where(_column("step")[setting] == _MARQUARDT, 1e-2, 1).astype(dtype)
+        return _State(
+            base=x,
+            residual=vector,
+            A=jnp.zeros((n, n), dtype),
+            newton=vector,
+            sizes=jnp.full((_MEMORY,), jnp.inf, dtype),
+            predicted=one,
+            trust=trust,
+            growth=2 * one,
+            length=one,
+            weights=vector,
+            scale=vector,
+            rung=setting,
+            evaluations=zero,
+            stale=zero,
+            mark=one * jnp.inf,
+            first=jnp.asarray(True),
+            accepted=jnp.asarray(False),
+            exhausted=jnp.asarray(False),
+        )
+
+    def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
+        residual = _tree.ravel(at.residual)
+        newton, regular = _linear.solve_dense(at.A, -residual, self.solver_of_steps())
+
+        weights = jnp.where(state.first, _tree.ravel(row_weights(at, tolerance)), state.weights)
+        size = jnp.linalg.norm(weights * residual)
+        # Armijo's condition, with the largest of the last norms in place of the last.
+        largest = jnp.max(jnp.where(jnp.isfinite(state.sizes), state.sizes, 0))
+        descends = state.first | (at.finite & (size < (1 - 1e-4 * state.trust) * largest))
+        fraction = jnp.where(descends, 1, jnp.where(at.finite, 0.5, 0.25) * state.trust).astype(size.dtype)
+        backtracked = _Verdict(descends, fraction, state.growth, weights, size, state.scale)
+        following = _follow(at, state, backtracked, newton)
+        step = fraction * following.newton
+
+        # The other rungs are behind a branch, so that Newton's method does not pay for them. Under `vmap` it is taken
+        # where any lane needs it, and leaves those on the first rung as they are.
+        above = state.rung > 0
+
+        def climb(following: _State, step: Array) -> tuple[_State, Array]:
+            other = _climb(at, state, tolerance, newton)
+            return jax.tree.map(lambda a, b: jnp.where(above, a, b), other, (following, step))
+
+        following, step = jax.lax.cond(eqxi.unvmap_any(above), climb, lambda *same: same, following, step)
+
+        kind, budget = _column("step")[state.rung], _column("evaluations")[state.rung]
+        failed = following.exhausted | ((following.evaluations > budget) & (following.stale > _PATIENCE))
+        needs_newton = (kind == _BACKTRACKED) | (kind == _UNDAMPED)
+        status = jnp.where(
+            following.accepted & ~regular & needs_newton,
+            Status.SINGULAR,
+            jnp.where(failed, Status.STALLED, Status.RUNNING),
+        )
+        correction = _tree.unravel(jnp.where(regular & following.accepted, newton, jnp.inf), at.x)
+        return Proposal(
+            _tree.axpy(1, _tree.unravel(step, following.base), following.base), following, status, correction
+        )
+
+
+class _Verdict(NamedTuple):
+    """Of a rung on the point evaluated."""
+
+    accepted: Bool[Array, ""]
+    trust: Float[Array, ""]
+    growth: Float[Array, ""]
+    weights: Float[Array, " n"]
+    size: Float[Array, ""]
+    scale: Float[Array, " n"]
+
+
+def _follow(at: Evaluation, state: _State, verdict: _Verdict, newton: Float[Array, " n"]) -> _State:
+    """The state after the verdict: with the point accepted, or as it was."""
+    accepted, size = verdict.accepted, verdict.size
+    return state._replace(
+        base=_tree.where(accepted, at.x, state.base),
+        residual=jnp.where(accepted, _tree.ravel(at.residual), state.residual),
+        A=jnp.where(accepted, at.A, state.A),
+        newton=jnp.where(accepted, newton, state.newton),
+        sizes=jnp.where(accepted, jnp.concatenate([size[None], state.sizes[:-1]]), state.sizes),
+        trust=verdict.trust,
+        growth=verdict.growth,
+        weights=verdict.weights,
+        scale=verdict.scale,
+        evaluations=state.evaluations + 1,
+        stale=jnp.where(size < state.mark / 2, 0, state.stale + 1),
+        mark=jnp.where(size < state.mark / 2, size, state.mark),
+        first=state.first & False,
+        accepted=accepted,
+        exhausted=verdict.trust < _SMALLEST_STEP,
+    )
+
+
+def _climb(
+    at: Evaluation, state: _State, tolerance: Tolerance, newton: Float[Array, " n"]
+) -> tuple[_State, Float[Array, " n"]]:
+    """The state and the step of a rung above the first."""
+    kind, x, residual = _column("step")[state.rung], _tree.ravel(at.x), _tree.ravel(at.residual)
+    weights = jnp.where(state.first, _weights(at, tolerance, state.rung), state.weights)
+    size = jnp.linalg.norm(weights * residual)
+    accepted, trust, growth = _judge(kind, state, size, at.finite)
+
+    columns = jnp.linalg.norm(weights[:, None] * at.A, axis=0)
+    columns = jnp.where((columns > 0) & jnp.isfinite(columns), columns, 1)
+    old = jnp.where(kind == _MARQUARDT, 1e-3, 1) * state.scale
+    scale = jnp.where(accepted, jnp.maximum(columns, jnp.where(state.first, 0, old)), state.scale)
+    # Moré's first radius, 100 times the size of x.
+    reach = jnp.linalg.norm(scale * x)
+    trust = jnp.where(state.first & (kind == _DOGLEG), 100 * jnp.where(reach > 0, reach, 1), trust)
+
+    following = _follow(at, state, _Verdict(accepted, trust, growth, weights, size, scale), newton)
+    A, r = weights[:, None] * following.A, weights * following.residual
+    bent = dogleg(A, r, following.newton, scale, trust)
+    is_damped = kind == _MARQUARDT
+    damped = jax.lax.cond(eqxi.unvmap_any(is_damped), lambda: marquardt(A, r, scale, trust), lambda: jnp.zeros_like(r))
+    step = jnp.select([kind == _DOGLEG, is_damped], [bent, damped], trust * following.newton)
+    smallest = jnp.where(kind == _DOGLEG, reach / _LARGEST, _SMALLEST_STEP)
+    return following._replace(
+        predicted=jnp.sum((r + A @ step) ** 2),
+        length=jnp.linalg.norm(scale * step),
+        exhausted=jnp.where(is_damped, trust > _LARGEST, trust < smallest),
+    ), step
+
+
+def _column(name: str) -> Int[Array, " rungs"]:
+    return jnp.asarray(np.array([getattr(rung, name) for rung in RUNGS], np.int32))
+
+
+def _weights(at: Evaluation, tolerance: Tolerance, rung: Int[Array, ""]) -> Float[Array, " n"]:
+    """Of the components of R in the norm that has to decrease."""
+    kind = _column("weights")[rung]
+    x = jnp.abs(_tree.ravel(at.x))
+    change = jnp.abs(at.A) @ jnp.maximum(x, 1e-2 * jnp.where(jnp.any(x > 0), jnp.max(x), 1))
+    by_size = jnp.where((change > 0) & jnp.isfinite(change), 1 / change, 1)
+    largest = jnp.max(jnp.abs(_tree.ravel(at.residual)))
+    equal = jnp.ones_like(x) / jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return jnp.select(
+        [kind == _BY_TOLERANCE, kind == _BY_SIZE], [_tree.ravel(row_weights(at, tolerance)), by_size], equal
+    )
+
+
+def _judge(
+    kind: Int[Array, ""], state: _State, size: Float[Array, ""], finite: Bool[Array, ""]
+) -> tuple[Bool[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """Whether the point is accepted, and what to trust next: a fraction, a radius, or Marquardt's parameter."""
+    # A backtracked step: Armijo's condition, with the largest of the last norms in place of the last.
+    allowed = jnp.where(
+        kind == _UNDAMPED,
+        jnp.inf,
+        (1 - 1e-4 * state.trust) * jnp.max(jnp.where(jnp.isfinite(state.sizes), state.sizes, 0)),
+    )
+    descends = finite & (size < allowed)
+    fraction = jnp.where(descends, 1, jnp.where(finite, 0.5, 0.25) * state.trust)
+
+    # A trusted one: the decrease of the square of the norm, relative to what the linear model predicts.
+    square = state.sizes[0] ** 2
+    gain = jnp.where(finite, (square - size**2) / jnp.maximum(square - state.predicted, jnp.finfo(size.dtype).tiny), -1)
+    gain = jnp.where(state.predicted < square, gain, -1)
+    shorter = jnp.minimum(state.trust, state.length) * jnp.where(finite, 0.5, 0.25)
+    radius = jnp.where(
+        gain < 0.1, shorter, jnp.where(gain > 0.7, jnp.maximum(state.trust, 2 * state.length), state.trust)
+    )
+    # Nielsen's rule, with faster decrease.
+    good = gain > _DECREASE
+    smaller = jnp.maximum(state.trust * jnp.maximum(0.1, 1 - (2 * gain - 1) ** 3), 1 / _LARGEST)
+    parameter = jnp.where(good, smaller, state.trust * state.growth)
+    growth = jnp.where(good & (kind == _MARQUARDT), 2, 2 * state.growth)
+
+    trusted = (kind == _DOGLEG) | (kind == _MARQUARDT)
+    trust = jnp.select([kind == _DOGLEG, kind == _MARQUARDT], [radius, parameter], fraction)
+    accepted = state.first | jnp.where(trusted, good, descends)
+    return (
+        accepted,
+        jnp.where(state.first, state.trust, trust).astype(size.dtype),
+        jnp.where(state.first, state.growth, growth).astype(size.dtype),
+    )

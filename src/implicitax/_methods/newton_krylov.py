@@ -1,0 +1,143 @@
+"""Newton's method without matrices, its linear systems solved no better than needed."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .. import _linear, _tree
+from .._layout import Layout
+from .._solution import Status
+from .._tree import Leaves
+from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
+from .newton import row_weights
+
+_FIRST, _LEAST, _MOST = 0.1, 1e-4, 0.5  # forcing terms: at first, and their limits
+_SMALLEST_STEP = 1e-8  # a fraction of Newton's step below which nothing is left to try
+_WINDOW = 4
+
+
+class _State(NamedTuple):
+    base: Leaves  # the last point accepted,
+    direction: Leaves  # and the step from there;
+    sizes: Float[Array, " window"]  # the norm of R at the last points accepted, the newest first
+    fraction: Float[Array, ""]  # how much of the step was tried last
+    forcing: Float[Array, ""]
+    weights: Leaves  # of R's components in its norm
+    first: Bool[Array, ""]
+
+
+class NewtonKrylov(AbstractSolver):
+    """Inexact Newton for large systems: `A d = −R` by GMRES to `‖A d + R‖ ≤ η ‖R‖`, `x ← x + t·d`.
+
+    A is only multiplied with, by tangents of R. The forcing term η follows the decrease of R, `η = 0.9 (‖R‖/‖R_old‖)²`
+    (Eisenstat and Walker's second choice, safeguarded), so that far from the root little work is spent on each step.
+    t is found by non-monotone backtracking. Unknowns and equations are scaled as in `Newton`.
+
+    **Arguments:**
+
+    - `preconditioner`: a function `preconditioner(x, v)` that returns about A⁻¹ v, x and v being pytrees like x0;
+      linear in v. By default none. It acts from the right, so that the residual stays that of the equations.
+    - `restart`: dimension of the Krylov space; so many states are kept.
+    - `max_restarts`: of GMRES, in each step.
+
+    **Cost:** an iteration is one evaluation of R, and one tangent of R for each iteration of GMRES.
+
+    **Fails:** with `Status.STALLED` where no fraction of the step decreases R, as where GMRES gets nowhere.
+
+    **Source:** Eisenstat and Walker, SIAM J. Sci. Comput. 17 (1996) 16, doi:10.1137/0917003; Knoll and Keyes, J.
+    Comput. Phys. 193 (2004) 357, doi:10.1016/j.jcp.2003.08.010.
+
+    ```python
+    >>> import jax.numpy as jnp, implicitax as ix
+    >>> laplace = lambda u: jnp.convolve(u, jnp.array([1.0, -2.0, 1.0]), "same")
+    >>> sol = ix.root(lambda u: laplace(u) + jnp.exp(u) / 100, jnp.zeros(9), solver=ix.NewtonKrylov())
+    >>> print(bool(sol.success))
+    True
+
+    ```
+    """
+
+    preconditioner: Callable[[PyTree, PyTree], PyTree] | None = None
+    restart: int = 50
+    max_restarts: int = 10
+    kinds = ("fixed_point", "root")
+    recovers = True
+    default_max_steps = 200
+
+    def on_leaves(self, state: Layout) -> "NewtonKrylov":
+        """The same with a preconditioner that acts on real leaves."""
+        if self.preconditioner is None:
+            return self
+        preconditioner = self.preconditioner
+
+        def on_leaves(x: Leaves, v: Leaves) -> Leaves:
+            return Layout.take(preconditioner(state.put(x), state.put(v)))[1]
+
+        return dataclasses.replace(self, preconditioner=on_leaves)
+
+    def solver_of_steps(self) -> lx.AbstractLinearSolver:
+        return lx.GMRES(rtol=_FIRST, atol=0.0)  # says that A is wanted as a product; `_direction` solves with it
+
+    def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
+        dtype = _tree.work_dtype(x)
+        one = jnp.ones((), dtype)
+        return _State(x, x, jnp.full((_WINDOW,), jnp.inf, dtype), one, _FIRST * one, x, jnp.asarray(True))
+
+    def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
+        weights = _tree.where(state.first, row_weights(at, tolerance), state.weights)
+        size = _tree.norm(_tree.mul(weights, at.residual))
+        largest = jnp.max(jnp.where(jnp.isfinite(state.sizes), state.sizes, 0))
+        accepted = state.first | (at.finite & (size < (1 - 1e-4 * state.fraction) * largest))
+        fraction = jnp.where(accepted, 1, jnp.where(at.finite, 0.5, 0.25) * state.fraction).astype(size.dtype)
+
+        forcing = jnp.where(state.first, _FIRST, 0.9 * (size / state.sizes[0]) ** 2)
+        # Not much smaller than the one before, unless that was small already.
+        before = 0.9 * state.forcing**2
+        forcing = jnp.clip(jnp.where(before > 0.1, jnp.maximum(forcing, before), forcing), _LEAST, _MOST)
+        forcing = jnp.where(accepted, forcing, state.forcing).astype(size.dtype)
+        direction = jax.lax.cond(
+            jnp.any(accepted),
+            lambda: self._direction(at, weights, typical_size(at.x, tolerance), forcing),
+            lambda: state.direction,
+        )
+        direction = _tree.where(accepted, direction, state.direction)
+        base = _tree.where(accepted, at.x, state.base)
+
+        following = _State(
+            base=base,
+            direction=direction,
+            sizes=jnp.where(accepted, jnp.concatenate([size[None], state.sizes[:-1]]), state.sizes),
+            fraction=fraction,
+            forcing=forcing,
+            weights=weights,
+            first=state.first & False,
+        )
+        status = jnp.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING)
+        # Newton's correction is known to the forcing term; where that is small it measures the error of x.
+        known = accepted & (forcing <= 0.1)
+        correction = tuple(jnp.where(known, 1.25 * leaf, jnp.inf) for leaf in direction)
+        return Proposal(_tree.axpy(fraction, direction, base), following, status, correction)
+
+    def _direction(self, at: Evaluation, weights: Leaves, scale: Leaves, forcing: Float[Array, ""]) -> Leaves:
+        """d with `‖A d + R‖ ≤ forcing ‖R‖`, or as close as GMRES gets; in scaled equations and unknowns."""
+
+        def precondition(v: Leaves) -> Leaves:
+            if self.preconditioner is None:
+                return _tree.mul(scale, v)
+            return self.preconditioner(at.x, tuple(vi / w for vi, w in zip(v, weights)))
+
+        def product(v: Leaves) -> Leaves:
+            return _tree.mul(weights, at.A(precondition(v)))
+
+        right = tuple(-w * r for w, r in zip(weights, at.residual))
+        # In a unit in which R has the norm 1, so that nothing in GMRES underflows.
+        size = _tree.norm(right)
+        size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
+        right = tuple((leaf / size).astype(leaf.dtype) for leaf in right)
+        v, _ = _linear.gmres(product, right, forcing, min(self.restart, _tree.size(right)), self.max_restarts)
+        return tuple((leaf * size).astype(leaf.dtype) for leaf in precondition(v))
