@@ -53,14 +53,23 @@ class Rule(NamedTuple):
     batch_axis: int | None = None
 
 
-def differentiable(rule: Rule, outcome: Outcome, scale: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
-    """x and y = G(x, θ) as functions of θ. `outcome`, and `scale`, the typical size of the unknowns, are constants."""
-    return _solution(rule, outcome, scale, theta)
+class Constants(NamedTuple):
+    """What the derivative needs that has none itself."""
+
+    outcome: Outcome
+    scale: Leaves  # the typical size of the unknowns
+    correction: Leaves | None  # Newton's, if the equations are to be linearised at x plus that
+
+
+def differentiable(rule: Rule, constants: Constants, theta: Leaves) -> tuple[Leaves, Leaves]:
+    """x and y = G(x, θ) as functions of θ."""
+    return _solution(rule, constants, theta)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _solution(rule: Rule, outcome: Outcome, scale: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
-    return outcome.x, (_evaluate(rule, outcome.x, theta)[1] if rule.problem.aux else ())
+def _solution(rule: Rule, constants: Constants, theta: Leaves) -> tuple[Leaves, Leaves]:
+    x = constants.outcome.x
+    return x, (_evaluate(rule, x, theta)[1] if rule.problem.aux else ())
 
 
 def _evaluate(rule: Rule, x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
@@ -71,13 +80,17 @@ def _evaluate(rule: Rule, x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
 
 @partial(_solution.defjvp, symbolic_zeros=True)
 def _solution_jvp(rule: Rule, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    outcome, scale, theta = primals
+    constants, theta = primals
+    outcome, scale, correction = constants
     # Not `outcome.x`: x is a function of θ, also where this rule is itself differentiated.
-    x, y = _solution(rule, outcome, scale, theta)
-    moving = [i for i, tangent in enumerate(tangents[2]) if not isinstance(tangent, SymbolicZero)]
+    solution = _solution(rule, constants, theta)
+    x, y = solution
+    moving = [i for i, tangent in enumerate(tangents[1]) if not isinstance(tangent, SymbolicZero)]
     if not moving:
-        return (x, y), (_tree.zeros_like(x), _tree.zeros_like(y))
-    theta_m, theta_dot = (tuple(values[i] for i in moving) for values in (theta, tangents[2]))
+        return solution, (_tree.zeros_like(x), _tree.zeros_like(y))
+    theta_m, theta_dot = (tuple(values[i] for i in moving) for values in (theta, tangents[1]))
+    if correction is not None:
+        x = _tree.axpy(1, correction, x)
     rows = Rows(outcome.status == Status.CONVERGED, rule.batch_axis)
 
     def at(x: Leaves, theta_m: Leaves) -> tuple[Leaves, Leaves]:
@@ -131,7 +144,7 @@ def _solution_jvp(rule: Rule, primals: Any, tangents: Any) -> tuple[Any, Any]:
         theta_dot, tuple(_zeros(leaf, theta_dot[0]) for leaf in x), tuple(_zeros(leaf, theta_dot[0]) for leaf in y)
     )
     u = jax.lax.custom_linear_solve(M, b, solve_block, solve_block_transposed)
-    return (x, y), (u.x, u.y)
+    return solution, (u.x, u.y)
 
 
 class _Block(NamedTuple):

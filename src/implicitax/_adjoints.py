@@ -17,9 +17,11 @@ class Implicit(AbstractAdjoint):
 
     - `linear_solver`: a Lineax solver for A and Aᵀ. By default by size: `SmallLU()` up to 4 unknowns, LAPACK's LU up to
       1000, above that matrix-free `lineax.GMRES(...)`. `Solution.linear_solver` says which.
+    - `polish`: whether A and B are evaluated at `x − A⁻¹R(x)`, one Newton step from x, in place of x. The derivative of
+      a loosely solved problem then has the square of the error of x. `Solution.x` is not changed.
 
     **Cost:** one linear solve for each tangent or cotangent; a Jacobian factorises A once. Nothing depends on the
-    number of iterations, neither time nor memory.
+    number of iterations, neither time nor memory. `polish` adds one evaluation of F, of A, and one linear solve.
 
     **Fails:** where A is singular, or a matrix-free solver does not converge: an error with `throw=True`, NaN else.
 
@@ -33,6 +35,7 @@ class Implicit(AbstractAdjoint):
     """
 
     linear_solver: lx.AbstractLinearSolver | None = None
+    polish: bool = eqx.field(default=False, static=True)
 
     def __check_init__(self) -> None:
         if self.linear_solver is not None and not isinstance(self.linear_solver, lx.AbstractLinearSolver):

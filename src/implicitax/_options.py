@@ -23,6 +23,7 @@ class Options(NamedTuple):
     max_steps: int
     throw: bool
     batch_axis: int | None = None
+    polish: bool = False
 
 
 def decide(
@@ -50,6 +51,7 @@ def decide(
     if linear_solver is None:
         by_row = batch_axis is not None and problem.size > _linear.DENSE
         linear_solver = RowKrylov() if by_row else _linear.choose(problem.size, dtype)
+    polish = isinstance(adjoint, Implicit) and adjoint.polish
     if max_steps is None:
         max_steps = solver.default_max_steps if isinstance(solver, AbstractSolver) else 1000
     if isinstance(max_steps, bool) or not isinstance(max_steps, int | np.integer) or max_steps < 0:
@@ -62,7 +64,7 @@ def decide(
                 "Leave it out, or pass a Python integer.",
             )
         )
-    return Options(solver, adjoint, linear_solver, int(max_steps), bool(throw), batch_axis)
+    return Options(solver, adjoint, linear_solver, int(max_steps), bool(throw), batch_axis, polish)
 
 
 def _check_adjoint(problem: Problem, adjoint: Any) -> AbstractAdjoint:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from . import _linear, _tree
-from ._adjoint import Rule, differentiable
+from ._adjoint import Constants, Rule, differentiable
 from ._adjoints import Unrolled
 from ._bounds import Bounds
 from ._layout import is_differentiable
@@ -15,7 +15,7 @@ from ._loop import Outcome, iterate, judge
 from ._methods import AbstractSolver, Picard, Tolerance, foreign, typical_size
 from ._options import Options
 from ._problem import Problem
-from ._rows import solve
+from ._rows import Rows, solve
 from ._solution import Summary
 from ._tree import Leaves
 
@@ -64,25 +64,33 @@ def attach(
 ) -> Found:
     """The solution with the implicit derivative, whatever found it."""
     outcome, scale = frozen(outcome), frozen(typical_size(outcome.x, tolerance))
+    correction = error = None
+    if options.polish or error_estimate:
+        correction, error = frozen(_correction(problem, options, frozen(theta), outcome, scale))
     rule = Rule(problem, options.linear_solver, options.throw, summary, options.batch_axis)
-    x, y = differentiable(rule, outcome, scale, theta)
+    x, y = differentiable(rule, Constants(outcome, scale, correction if options.polish else None), theta)
     aux: Leaves = ()
     if problem.aux is not None:
         # What has no derivative, integers and the like, is not in y.
         smooth = iter(y)
         plain = problem.evaluate(outcome.x, frozen(theta))[1]
         aux = tuple(next(smooth) if is_differentiable(leaf) else leaf for leaf in plain)
-    error = _error(problem, options, frozen(theta), outcome.x, scale) if error_estimate else None
-    return Found(x, aux, outcome, error)
+    return Found(x, aux, outcome, error if error_estimate else None)
 
 
-def _error(problem: Problem, options: Options, theta: Leaves, x: Leaves, scale: Leaves) -> Float[Array, ""]:
-    """max |A⁻¹ R(x)|, the length of Newton's step from x: the error of x to first order."""
+def _correction(
+    problem: Problem, options: Options, theta: Leaves, outcome: Outcome, scale: Leaves
+) -> tuple[Leaves, Float[Array, "*rows"]]:
+    """−A⁻¹ R(x), Newton's step from x, and its length: the error of x to first order. 0 and infinite if it fails."""
+    x, axis = outcome.x, options.batch_axis
     residual, A = _linear.linearise(lambda x: problem.residual(x, theta), x, options.linear_solver)
-    correction, ok = solve(A, residual, options.linear_solver, scale, options.batch_axis)
-    if options.batch_axis is None:
-        return jnp.where(ok, _tree.max_norm(correction), jnp.inf)
-    return jnp.where(ok, jax.vmap(_tree.max_norm)(_tree.rows_first(correction, options.batch_axis)), jnp.inf)
+    newton, ok = solve(A, tuple(-leaf for leaf in residual), options.linear_solver, scale, axis)
+    rows = Rows(ok & jnp.isfinite(outcome.residual), axis)
+    if axis is None:
+        length = _tree.max_norm(newton)
+    else:
+        length = jax.vmap(_tree.max_norm)(_tree.rows_first(newton, axis))
+    return rows.choose(newton, _tree.zeros_like(x)), jnp.where(rows.good, length, jnp.inf)
 
 
 def _unroll(problem: Problem, options: Options, theta: Leaves, x0: Leaves, tolerance: Tolerance) -> Found:

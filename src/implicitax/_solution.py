@@ -74,6 +74,7 @@ class Summary(eqx.Module):
     solver: str = eqx.field(static=True)
     linear_solver: str = eqx.field(static=True)
     names: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)  # path and shape of each real leaf
+    noun: str = eqx.field(static=True, default="solves")  # what there are several of: "rows" in a batch
 
     def locate(self, index: int) -> str:
         """The name of one real unknown: its tree path, and its index in the leaf."""
@@ -90,10 +91,12 @@ class Summary(eqx.Module):
         status, nit, residual, component = map(np.asarray, (status, nit, residual, component))
         failed = status != Status.CONVERGED
         if status.ndim and not failed.any():
-            return f"{status.size} of {status.size} solves: {Status.CONVERGED.text}"
+            return f"{status.size} of {status.size} {self.noun}: {Status.CONVERGED.text}"
         lane = tuple(np.argwhere(failed)[0]) if status.ndim else ()
         code = Status(int(status[lane]))
-        where = f"{failed.sum()} of {status.size} solves failed, at {_indices(failed)}. The first: " if lane else ""
+        where = (
+            f"{failed.sum()} of {status.size} {self.noun} failed, at {_indices(failed)}. The first: " if lane else ""
+        )
         what = f"{self.solver}, iteration {int(nit[lane])}, max|residual| = {float(residual[lane]):.3g}"
         if code in (Status.NON_FINITE_GUESS, Status.GUESS_OUT_OF_BOUNDS):
             what = f"first at {self.locate(int(component[lane]))}"

@@ -44,11 +44,19 @@ def fixed_point(
     - `x0`: the guess; any pytree of real or complex arrays, in the units of the model. Python numbers take the dtype
       that F returns.
     - `args`: passed on to F.
-    - `solver`: `Auto()` (default), `Picard`, `Anderson`, `Newton`, `PseudoTransient`, or an Optimistix solver.
+    - `solver`: `Auto()` (default), `Picard`, `Anderson`, `PseudoTransient`, `Broyden`, `Newton`, `Ladder`,
+      `NewtonKrylov`, or an Optimistix solver.
     - `adjoint`: `Implicit()` (default), `OneStep()`, `Neumann(terms)`, `Unrolled(steps)`.
     - `rtol`, `atol`: the solve stops where every component has `|F(x) − x| ≤ atol + rtol·|x|`; numbers, or pytree
       prefixes of x0. By default eps^(2/3) of the dtype: 3.7e-11 in float64, 2.4e-5 in float32.
     - `max_steps`: bound on the iterations; by default that of the solver.
+    - `batch_axis`: the axis along which every leaf of x0 has the rows of a batch, where F is written for a batch. The
+      rows may be weakly coupled. Each has its own acceleration, stopping, best point and status; one that has ended is
+      frozen, and goes on if at the end its neighbours have moved it out of the tolerance. The derivative keeps every
+      coupling among the rows that were solved; one that failed is held constant. For rows that are independent and an F
+      written for one, use `jax.vmap`.
+    - `bounds`: a pair (lower, upper), each None, a number, or a pytree prefix of x0. F is evaluated strictly inside
+      only: a step is shortened in the components that it would take out. x0 must be inside.
     - `has_aux`: whether F returns a pair `(value, aux)`. `Solution.aux` is then `aux` at x, with derivatives.
     - `error_estimate`: whether to compute `Solution.error`.
     - `throw`: whether a failure raises. If not, it is in `Solution.status`, and the derivative is NaN. Inside `jit` the
@@ -115,8 +123,8 @@ def root(
     Arguments, errors and what is returned are those of `fixed_point`, except:
 
     - `R`: a function `R(x, *args)` that returns one residual for each unknown, in a pytree like x.
-    - `solver`: `Auto()` (default), `Newton`, or an Optimistix root finder, least-squares solver or minimiser. Of
-      whatever solver, it is R = 0 that is judged, and differentiated.
+    - `solver`: `Auto()` (default), `Newton`, `Ladder`, `Broyden`, `NewtonKrylov`, or an Optimistix root finder,
+      least-squares solver or minimiser. Of whatever solver, it is R = 0 that is judged, and differentiated.
     - `rtol`, `atol`: the solve stops where every `|R| ≤ atol`, or, whatever the units of R, where every component of
       Newton's correction has `|A⁻¹R| ≤ atol + rtol·|x|`.
 
@@ -203,7 +211,8 @@ def _summary(problem: Problem, static: Options) -> Summary:
 
     names = tuple((path, shape_of_row(struct.shape)) for path, struct in zip(problem.paths, problem.x_struct))
     solver, linear_solver = (eqx.tree_pformat(part, width=10**6) for part in (static.solver, static.linear_solver))
-    return Summary(problem.caller, solver, linear_solver, names)
+    noun = "solves" if static.batch_axis is None else "rows"
+    return Summary(problem.caller, solver, linear_solver, names, noun)
 
 
 def conclude(problem: Problem, options: Options, summary: Summary, found: Found) -> Solution:

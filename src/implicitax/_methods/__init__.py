@@ -1,5 +1,6 @@
 """One method a file: where to evaluate next."""
 
+from .anderson import RETRIES as RETRIES
 from .anderson import Anderson as Anderson
 from .auto import Auto as Auto
 from .base import AbstractSolver as AbstractSolver

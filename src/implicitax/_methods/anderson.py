@@ -12,6 +12,7 @@ from .._solution import Status
 from .._tree import Leaves
 from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
 
+RETRIES = ((5, 0.5), (10, 0.2), (3, 0.05))  # pairs (memory, damping) that serve where the first setting fails
 _SMALLEST_DAMPING = 1e-6
 _GROWTH = 3.0  # a residual this much larger than the best one is worse, not just not monotone
 _STREAK = 8  # steps of plain iteration in a row that must decrease the residual before acceleration begins,
@@ -52,10 +53,16 @@ class Anderson(AbstractSolver):
     - `memory`: how many differences are kept, 1 to 20.
     - `damping`: the factor β, in (0, 1].
     - `regularisation`: added to the diagonal of the scaled normal equations; by default `10·eps`.
+    - `warmup`: steps of plain iteration before acceleration begins: so many, or fewer, until 8 in a row have each found
+      the smallest residual so far (then it is in the basin of the fixed point that plain iteration finds), or until
+      the residual has grown tenfold.
+    - `retries`: further pairs (memory, damping), tried in turn, from the best point so far, when a setting has failed:
+      no better point in 50 evaluations, or a damping below 1e-6.
 
     **Cost:** an iteration is one evaluation of F, and about `3·memory` passes over the state.
 
-    **Fails:** with `Status.STALLED` where damping has reached 1e-6 or the residual has long stopped decreasing.
+    **Fails:** with `Status.STALLED` where the last setting has failed, or, without `retries`, the residual has not
+    decreased for 500 evaluations.
 
     **Source:** Walker and Ni, SIAM J. Numer. Anal. 49 (2011) 1715, doi:10.1137/10078356X.
 

@@ -6,7 +6,7 @@ from jaxtyping import Array
 
 from .. import _linear
 from .._tree import Leaves
-from .anderson import Anderson
+from .anderson import RETRIES, Anderson
 from .base import AbstractSolver, Evaluation, Proposal, Tolerance
 from .ladder import Ladder
 from .newton_krylov import NewtonKrylov
@@ -42,7 +42,7 @@ class Auto(AbstractSolver):
             return Ladder() if size <= _linear.DENSE else NewtonKrylov()
         if size <= FEW:
             return PseudoTransient()
-        return Anderson(memory=10, warmup=30, retries=((5, 0.5), (10, 0.2), (3, 0.05)))
+        return Anderson(memory=10, warmup=30, retries=RETRIES)
 
     def init(self, x: Leaves, setting: Array) -> Any:
         raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")
