@@ -13,6 +13,7 @@ ORDER = (
     "_tree",
     "_bounds",
     "_errors",
+    "_guard",
     "_layout",
     "_fingerprint",
     "_checks",

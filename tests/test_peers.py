@@ -152,14 +152,12 @@ def test_default_adjoint_of_a_large_state_where_gmres_stagnates():
     assert np.isnan(jax.jvp(lambda a: x(a).x[-1], (1.0,), (1.0,))[1])
 
 
-@pytest.mark.xfail(strict=True, reason="the step 0 of a GMRES that stagnated is taken for Newton's correction")
 @pytest.mark.parametrize("n", [200, 1200])
 def test_newton_krylov_where_gmres_stagnates(n):
     sol = cyclic(n, solver=ix.NewtonKrylov(), throw=False)(1.0, jnp.zeros(n))
     assert not bool(sol.success) or float(sol.residual) < 1e-9
 
 
-@pytest.mark.xfail(strict=True, reason="the step 0 of a GMRES that stagnated is taken for Newton's correction")
 def test_newton_krylov_at_a_stationary_point():
     assert not bool(ix.root(lambda x: x**2 + 1, 0.0, solver=ix.NewtonKrylov(), throw=False).success)
 
@@ -206,7 +204,6 @@ def test_a_stationary_point_that_is_no_root(name):
         solve(1.0, throw=True)
 
 
-@pytest.mark.xfail(strict=True, reason="`bounds` are passed to our own methods only, and ignored by the others")
 @pytest.mark.parametrize("which", ["optimistix", "unrolled"])
 def test_bounds_are_not_ignored(which):
     """A box that is not kept has to be refused, or the result outside it to be reported."""
@@ -304,9 +301,21 @@ def test_parameters_of_an_outer_lane_and_of_an_inner_loop():
     close(jax.jit(jax.grad(lanes_of_loops))(0.3), difference, 1e-8)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="the transpose of `custom_linear_solve` in a scan has a Zero")
-def test_second_derivative_in_reverse_mode_through_a_loop():
-    close(jax.grad(jax.grad(lanes_of_loops))(0.3), jax.grad(jax.jacfwd(lanes_of_loops))(0.3))
+def test_a_rule_that_jax_forgets_is_an_error():
+    """A second derivative, the first in reverse mode, through a `scan`: of any other `custom_jvp` it is wrong."""
+    forward = jax.grad(jax.jacfwd(lanes_of_loops))(0.3)
+    step = 1e-4
+    slope = lambda c: (lanes_of_loops(c + step) - lanes_of_loops(c - step)) / (2 * step)
+    close(forward, (slope(0.3 + step) - slope(0.3 - step)) / (2 * step), 1e-5)
+    with pytest.raises((NotImplementedError, TypeError)):
+        jax.grad(jax.grad(lanes_of_loops))(0.3)
+
+    def carried(a):
+        body = lambda c, _: (ix.fixed_point(lambda x: jnp.cos(a * x) + c, 0.5).x, None)
+        return jax.lax.scan(body, a, length=2)[0]
+
+    with pytest.raises(NotImplementedError, match="around a `jax.lax.scan` or `while_loop` whose body has a solve"):
+        jax.jacfwd(jax.grad(carried))(0.3)
 
 
 def test_parameters_set_after_the_first_solve():

@@ -40,11 +40,9 @@ EACH_METHOD_ONCE = [
 EACH_METHOD_ONCE.remove(("root", "Broyden"))
 
 
-def cases(which, known=(), reason=""):
-    """Kinds with their solvers; those that are known to fail are expected to."""
-    wrong = pytest.mark.xfail(strict=True, reason=reason)
-    params = [pytest.param(*case, marks=wrong if case[:2] in known else ()) for case in which]
-    return pytest.mark.parametrize(["kind", "name", "dtype"][: len(which[0])], params)
+def cases(which):
+    """Kinds with their solvers."""
+    return pytest.mark.parametrize(["kind", "name", "dtype"][: len(which[0])], which)
 
 
 def solve(kind, *args, **keywords):
@@ -278,7 +276,6 @@ def test_success_is_never_said_of_what_is_none(kind, name, dtype, x0, p, rtol, a
         assert float(residual) == pytest.approx(float(size), rel=1e-3, abs=rounding)
 
 
-@pytest.mark.xfail(strict=True, reason="every point but a solution has the error inf, so none is better than x0")
 def test_the_best_point_under_tolerance_0():
     F = lambda x: 1.1 * jnp.cos(x) + jnp.array([0.01, 0.02])
     sol = ix.fixed_point(F, jnp.ones(2), solver=ix.Picard(0.5), rtol=0.0, atol=0.0, max_steps=60, throw=False)
@@ -286,7 +283,6 @@ def test_the_best_point_under_tolerance_0():
     assert float(sol.residual) < 1e-6
 
 
-@pytest.mark.xfail(strict=True, reason="on the CPU jnp.max of 2,048 numbers or more can lose a NaN and be -inf")
 @pytest.mark.parametrize("case", ["tolerance", "correction"])
 def test_nan_in_a_large_state(case):
     def one(tolerance, x0):
@@ -354,6 +350,6 @@ def test_stuck_at_a_bound(kind, name):
         np.testing.assert_array_equal(sol.x, x0)
 
 
-@cases(EACH_METHOD_ONCE, known=SOLVERS, reason="x + 0.9 (bound - x) is rounded to the bound where these are neighbours")
+@cases(EACH_METHOD_ONCE)
 def test_strictly_inside_where_stuck(kind, name):
     assert inside(bounded_solve(kind, name, (1.0, 1.0), (0.0, 4.0, 0.5))[1])

@@ -35,6 +35,7 @@ from jaxtyping import Array
 
 from . import _linear, _tree
 from ._errors import raise_where
+from ._guard import guarded
 from ._layout import is_differentiable
 from ._loop import Outcome
 from ._problem import Problem
@@ -68,7 +69,8 @@ def differentiable(rule: Rule, constants: Constants, theta: Leaves) -> tuple[Lea
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _solution(rule: Rule, constants: Constants, theta: Leaves) -> tuple[Leaves, Leaves]:
-    x = constants.outcome.x
+    # JAX differentiates this body, in place of the rule below, where it forgets that: x would be a constant.
+    x = guarded(constants.outcome.x, tuple(filter(is_differentiable, theta)))
     return x, (_evaluate(rule, x, theta)[1] if rule.problem.aux else ())
 
 

@@ -29,9 +29,10 @@ class Bounds(NamedTuple):
         """
 
         def inside(xi: Array, to: Array, low: Any, up: Any) -> Array:
-            # An infinite bound times a fraction is still infinite, and its difference to x never NaN.
-            least, most = xi + _FRACTION * (low - xi), xi + _FRACTION * (up - xi)
-            return jnp.clip(to, least, most).astype(xi.dtype)
+            least, most = ((xi + _FRACTION * (bound - xi)).astype(xi.dtype) for bound in (low, up))
+            # Next to its bound an unknown stays where it is, or rounding would take it there.
+            least, most = jnp.where(least > low, least, xi), jnp.where(most < up, most, xi)
+            return jnp.clip(to, jnp.where(jnp.isinf(low), low, least), jnp.where(jnp.isinf(up), up, most))
 
         return tuple(map(inside, x, proposed, self.lower, self.upper))
 

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from ._adjoints import Unrolled
 from ._bounds import Bounds
 from ._errors import mistake
 from ._layout import is_dynamic, path_names
-from ._methods import Tolerance
+from ._methods import AbstractSolver, Tolerance
+from ._options import Options
 from ._problem import Problem
 
 
@@ -38,7 +40,7 @@ def _tolerance(problem: Problem, name: str, value: Any, default: tuple[float, ..
     return _spread(problem, argument, "tolerance", value)
 
 
-def box(problem: Problem, bounds: Any) -> Bounds | None:
+def box(problem: Problem, options: Options, bounds: Any) -> Bounds | None:
     """`bounds=(lower, upper)`, each None, or a pytree prefix of x0, as one value a real leaf of the state."""
     if bounds is None:
         return None
@@ -51,6 +53,16 @@ def box(problem: Problem, bounds: Any) -> Bounds | None:
                 repr(bounds),
                 "Each of the two is None, a number, or a pytree prefix of x0.",
                 "Write for instance bounds=(0.0, None) for x > 0.",
+            )
+        )
+    if not isinstance(options.solver, AbstractSolver) or isinstance(options.adjoint, Unrolled):
+        raise ValueError(
+            mistake(
+                argument,
+                "a solver that keeps to them, any of implicitax",
+                repr(options.adjoint if isinstance(options.adjoint, Unrolled) else options.solver),
+                "Solvers of Optimistix and a fixed number of iterations take their steps without looking at bounds.",
+                "Leave out `bounds`, or `solver` and `adjoint`.",
             )
         )
     if any(problem.state.complex_):

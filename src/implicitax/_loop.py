@@ -38,6 +38,7 @@ class _Carry(NamedTuple):
     residual: Float[Array, "*rows"]
     stale: Int[Array, "*rows"]  # evaluations since the best point was found, or since the setting began
     component: Int[Array, "*rows"]
+    pressed: Int[Array, "*rows"]  # the first unknown that lies against a bound at x; their number if none does
     setting: Int[Array, "*rows"]  # of the method's settings, the one in use
     waiting: Bool[Array, "*rows"]  # a row that has ended, but has to be looked at again
 
@@ -109,6 +110,7 @@ def iterate(
             residual=infinite,
             stale=zero,
             component=component,
+            pressed=jnp.asarray(count, jnp.int32),
             setting=zero,
             waiting=zero != 0,
         )
@@ -123,7 +125,8 @@ def iterate(
         if problem.kind == "root" and proposal.correction is not None:
             # Newton's correction measures the error of x whatever the units of R. But it is small far from a root too,
             # where R grows fast, so it does not say which of two points is better.
-            close = ratio(proposal.correction, tolerance.at(carry.x)) <= 1
+            # And at a bound it may be small because A is large.
+            close = (ratio(proposal.correction, tolerance.at(carry.x)) <= 1) & (carry.pressed == count)
             error = jnp.where(close, jnp.fmin(error, 1), error)
         error = jnp.where(finite, error, jnp.inf).astype(dtype)
 
@@ -136,9 +139,10 @@ def iterate(
             [Status.CONVERGED, Status.NON_FINITE, Status.STEP_LIMIT, proposal.status, Status.STALLED],
             Status.RUNNING,
         ).astype(jnp.int32)
-        x = proposal.x
+        x, pressed = proposal.x, carry.pressed
         if limits.bounds is not None:
             x = limits.bounds.shorten(carry.x, x)
+            pressed = limits.bounds.pressed(x, limits.x0)
         following = _Carry(
             x=x,
             method=proposal.state,
@@ -149,6 +153,7 @@ def iterate(
             residual=jnp.where(better, _tree.max_norm(residual), carry.residual),
             stale=stale,
             component=jnp.where(finite, carry.component, component),
+            pressed=pressed,
             setting=carry.setting,
             waiting=status != Status.RUNNING,
         )
@@ -218,9 +223,9 @@ def iterate(
     def finish(carry: _Carry, limits: _Limits) -> Outcome:
         status, component = carry.status, carry.component
         if limits.bounds is not None:
-            pressed = limits.bounds.pressed(carry.best, limits.x0)
-            blocked = (pressed < count) & (status < 0) & (carry.nfev > 0)
-            status, component = jnp.where(blocked, Status.AT_BOUND, status), jnp.where(blocked, pressed, component)
+            blocked = (carry.pressed < count) & (status < 0) & (carry.nfev > 0)
+            status = jnp.where(blocked, Status.AT_BOUND, status)
+            component = jnp.where(blocked, carry.pressed, component)
         nit = jnp.maximum(carry.nfev - 1, 0)
         return Outcome(carry.best, status.astype(jnp.int32), nit, carry.nfev, carry.residual, component)
 

@@ -34,7 +34,8 @@ _TEXTS = {
     Status.RUNNING: "Not finished.",
     Status.STEP_LIMIT: (
         "Reached max_steps before the residual met the tolerance. If the residual was still decreasing, raise "
-        "`max_steps` or loosen `rtol` and `atol`; otherwise try `solver=ix.Auto()`."
+        "`max_steps` or loosen `rtol` and `atol`, which may be below the rounding errors; otherwise try "
+        "`solver=ix.Auto()`."
     ),
     Status.NON_FINITE: (
         "The residual is NaN or infinite. Start inside the domain of the function (no square root or logarithm of a "
@@ -52,8 +53,9 @@ _TEXTS = {
         "component that is passed through unchanged, equations that say the same twice, or a double root."
     ),
     Status.LINEAR_SOLVE_FAILED: (
-        "The linear solve of the derivative failed. Give another one, for instance "
-        "`adjoint=ix.Implicit(linear_solver=lineax.LU())`, or a GMRES with more steps."
+        "The linear solve of the derivative failed: ∂R/∂x is singular at x (for a fixed point R = F(x) − x), as where "
+        "a component is passed through unchanged, or an iterative linear solver needs more steps. Look for an unknown "
+        "that the equations do not determine, or give `adjoint=ix.Implicit(linear_solver=lineax.GMRES(...))` more."
     ),
     Status.NOT_A_SOLUTION: (
         "The solver returned a point at which the residual does not meet the tolerance. Tighten the solver's own "

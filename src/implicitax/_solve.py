@@ -181,7 +181,7 @@ def solve_problem(
     """Problem, options, the compiled solve, the Solution."""
     problem, theta, x = hoist(kind, caller, F, x0, args, has_aux)
     options = decide(problem, solver, adjoint, max_steps, throw, batch_axis)
-    tolerance, limits = tolerances(problem, rtol, atol), box(problem, bounds)
+    tolerance, limits = tolerances(problem, rtol, atol), box(problem, options, bounds)
     summary, found = call(run, problem, options, error_estimate, theta, x, tolerance, limits)
     return conclude(problem, options, summary, found)
 

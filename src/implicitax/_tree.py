@@ -77,8 +77,13 @@ def where(predicate: Bool[Array, ""], a: Leaves, b: Leaves) -> Leaves:
 def max_norm(a: Leaves) -> Float[Array, ""]:
     """max |aᵢ|; NaN if a component is NaN."""
     dtype = work_dtype(a)
-    largest = [jnp.max(jnp.abs(leaf)).astype(dtype) for leaf in a if leaf.size]
-    return jnp.max(jnp.stack(largest)) if largest else jnp.zeros((), dtype)
+    largest = [max_abs(leaf).astype(dtype) for leaf in a if leaf.size]
+    return max_abs(jnp.stack(largest)) if largest else jnp.zeros((), dtype)
+
+
+def max_abs(a: Array) -> Array:
+    """max |aᵢ|; NaN if one is NaN, which XLA's own maximum of a long array on CPU is not (JAX 0.10)."""
+    return jnp.where(jnp.any(jnp.isnan(a)), jnp.nan, jnp.max(jnp.abs(a)))
 
 
 def is_zero(a: Sequence[Array]) -> Bool[Array, ""]:

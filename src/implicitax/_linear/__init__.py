@@ -110,9 +110,9 @@ def solve_dense(
     scaled, scaled_b = matrix * rows[:, None] * columns, b * rows
     y, result = _apply(solver, lx.MatrixLinearOperator(scaled), scaled_b)
     # A solution as large as this is the answer of a matrix that is singular to working precision.
-    largest = jnp.max(jnp.abs(scaled_b))
-    regular = jnp.max(jnp.abs(y)) * (8 * b.size * jnp.finfo(b.dtype).eps) <= largest
-    return y * columns, result & regular & _solves(scaled @ y, scaled_b, jnp.max(jnp.abs(y)))
+    largest, length = _tree.max_abs(scaled_b), _tree.max_abs(y)
+    regular = length * (8 * b.size * jnp.finfo(b.dtype).eps) <= largest
+    return y * columns, result & regular & _solves(scaled @ y, scaled_b, length)
 
 
 def solve(
@@ -153,7 +153,7 @@ def _apply(solver: lx.AbstractLinearSolver, operator: lx.AbstractLinearOperator,
 def _solves(product: Array, b: Array, size: Array) -> Bool[Array, ""]:
     """Whether A y = b holds to half the digits: what a solver that failed, and does not know it, never reaches."""
     tolerance = float(jnp.finfo(b.dtype).eps) ** 0.5
-    return jnp.max(jnp.abs(product - b)) <= tolerance * (jnp.max(jnp.abs(b)) + size)
+    return _tree.max_abs(product - b) <= tolerance * (_tree.max_abs(b) + size)
 
 
 def _has_zero_row(operator: lx.FunctionLinearOperator) -> Bool[Array, ""]:

@@ -31,9 +31,15 @@ class Tolerance(NamedTuple):
 
 def ratio(values: Leaves, tolerance: Leaves) -> Float[Array, ""]:
     """max |vᵢ| / tolᵢ: at most 1 where the tolerance is met. NaN or infinite where a value is."""
-    return _tree.max_norm(
-        tuple(jnp.where(v == 0, jnp.zeros_like(v), jnp.abs(v) / t) for v, t in zip(values, tolerance))
-    )
+
+    def each(v: Array, t: Array) -> Array:
+        # A tolerance of 0 is met by 0 only; but of two other values the smaller one is still the better.
+        missed = 2 + jnp.abs(v) / float(jnp.finfo(v.dtype).tiny) ** 0.5
+        return jnp.where(
+            (v == 0) & (t >= 0), 0, jnp.where(t == 0, missed, jnp.abs(v) / jnp.where(t == 0, 1, t))
+        ).astype(v.dtype)
+
+    return _tree.max_norm(tuple(map(each, values, tolerance)))
 
 
 class Evaluation(NamedTuple):

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import equinox.internal as eqxi
+import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
@@ -72,7 +74,7 @@ class Newton(AbstractSolver):
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         newton, regular = self._newton(at, state, typical_size(at.x, tolerance))
-        weights = _tree.where(state.first, row_weights(at, tolerance), state.weights)
+        weights = weights_at_first(at, tolerance, state.first, state.weights)
         size = _tree.norm(_tree.mul(weights, at.residual))
 
         # Armijo's condition on ‖R‖; a NaN compares as false.
@@ -94,6 +96,14 @@ class Newton(AbstractSolver):
     def _newton(self, at: Evaluation, state: _State, scale: Leaves) -> tuple[Leaves, Bool[Array, ""]]:
         """−A⁻¹R, and whether it can be trusted."""
         return _linear.solve(at.A, tuple(-r for r in at.residual), self.solver_of_steps(), scale)
+
+
+def weights_at_first(at: Evaluation, tolerance: Tolerance, first: Bool[Array, ""], known: Leaves) -> Leaves:
+    """`row_weights` at the first point, and those from then on. Without a matrix they cost products with A."""
+    if _linear.is_matrix(at.A):
+        return _tree.where(first, row_weights(at, tolerance), known)
+    anew = lambda: _tree.where(first, row_weights(at, tolerance), known)
+    return jax.lax.cond(eqxi.unvmap_any(first), anew, lambda: known)
 
 
 def row_weights(at: Evaluation, tolerance: Tolerance) -> Leaves:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -14,7 +15,7 @@ from .._layout import Layout
 from .._solution import Status
 from .._tree import Leaves
 from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
-from .newton import row_weights
+from .newton import weights_at_first
 
 _FIRST, _LEAST, _MOST = 0.1, 1e-4, 0.5  # forcing terms: at first, and their limits
 _SMALLEST_STEP = 1e-8  # a fraction of Newton's step below which nothing is left to try
@@ -89,7 +90,7 @@ class NewtonKrylov(AbstractSolver):
         return _State(x, x, jnp.full((_WINDOW,), jnp.inf, dtype), one, _FIRST * one, x, jnp.asarray(True))
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
-        weights = _tree.where(state.first, row_weights(at, tolerance), state.weights)
+        weights = weights_at_first(at, tolerance, state.first, state.weights)
         size = _tree.norm(_tree.mul(weights, at.residual))
         largest = jnp.max(jnp.where(jnp.isfinite(state.sizes), state.sizes, 0))
         accepted = state.first | (at.finite & (size < (1 - 1e-4 * state.fraction) * largest))
@@ -100,10 +101,10 @@ class NewtonKrylov(AbstractSolver):
         before = 0.9 * state.forcing**2
         forcing = jnp.clip(jnp.where(before > 0.1, jnp.maximum(forcing, before), forcing), _LEAST, _MOST)
         forcing = jnp.where(accepted, forcing, state.forcing).astype(size.dtype)
-        direction = jax.lax.cond(
-            jnp.any(accepted),
+        direction, relative = jax.lax.cond(
+            eqxi.unvmap_any(accepted),
             lambda: self._direction(at, weights, typical_size(at.x, tolerance), forcing),
-            lambda: state.direction,
+            lambda: (state.direction, jnp.ones_like(forcing)),
         )
         direction = _tree.where(accepted, direction, state.direction)
         base = _tree.where(accepted, at.x, state.base)
@@ -118,13 +119,15 @@ class NewtonKrylov(AbstractSolver):
             first=state.first & False,
         )
         status = jnp.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING)
-        # Newton's correction is known to the forcing term; where that is small it measures the error of x.
-        known = accepted & (forcing <= 0.1)
+        # Newton's correction is known to the residual of GMRES; where that is small it measures the error of x.
+        known = accepted & (relative <= 0.1)
         correction = tuple(jnp.where(known, 1.25 * leaf, jnp.inf) for leaf in direction)
         return Proposal(_tree.axpy(fraction, direction, base), following, status, correction)
 
-    def _direction(self, at: Evaluation, weights: Leaves, scale: Leaves, forcing: Float[Array, ""]) -> Leaves:
-        """d with `‖A d + R‖ ≤ forcing ‖R‖`, or as close as GMRES gets; in scaled equations and unknowns."""
+    def _direction(
+        self, at: Evaluation, weights: Leaves, scale: Leaves, forcing: Float[Array, ""]
+    ) -> tuple[Leaves, Array]:
+        """d with `‖A d + R‖ ≤ forcing ‖R‖`, or as close as GMRES gets; and how close. Everything is scaled."""
 
         def precondition(v: Leaves) -> Leaves:
             if self.preconditioner is None:
@@ -139,5 +142,5 @@ class NewtonKrylov(AbstractSolver):
         size = _tree.norm(right)
         size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
         right = tuple((leaf / size).astype(leaf.dtype) for leaf in right)
-        v, _ = _linear.gmres(product, right, forcing, min(self.restart, _tree.size(right)), self.max_restarts)
-        return tuple((leaf * size).astype(leaf.dtype) for leaf in precondition(v))
+        v, relative = _linear.gmres(product, right, forcing, min(self.restart, _tree.size(right)), self.max_restarts)
+        return tuple((leaf * size).astype(leaf.dtype) for leaf in precondition(v)), relative
