@@ -314,7 +314,7 @@ def test_a_rule_that_jax_forgets_is_an_error():
         body = lambda c, _: (ix.fixed_point(lambda x: jnp.cos(a * x) + c, 0.5).x, None)
         return jax.lax.scan(body, a, length=2)[0]
 
-    with pytest.raises(NotImplementedError, match="around a `jax.lax.scan` or `while_loop` whose body has a solve"):
+    with pytest.raises(NotImplementedError, match=r"around a `jax.lax.scan` or `while_loop` whose body has a solve"):
         jax.jacfwd(jax.grad(carried))(0.3)
 
 

@@ -242,8 +242,6 @@ def meets_the_rule(kind, u, p, rtol, atol):
 
 @cases(
     [(*case, "float64") for case in SOLVERS] + [(*case, "float32") for case in EACH_METHOD_ONCE],
-    known=[("root", "NewtonKrylov")],
-    reason="a step of GMRES that has stagnated at 0 is taken for Newton's correction, so x0 for a solution",
 )
 @many
 @given(
