@@ -79,8 +79,8 @@ def fixed_point(
     >>> import jax, jax.numpy as jnp, implicitax as ix
     >>> F = lambda x, a: jnp.exp(-a * x)
     >>> solve = lambda a: ix.fixed_point(F, 0.5, a).x
-    >>> print(round(float(solve(1.0)), 4), round(float(jax.grad(solve)(1.0)), 4))
-    0.5671 -0.2052
+    >>> print(round(float(solve(1.0)), 3), round(float(jax.grad(solve)(1.0)), 3))
+    0.567 -0.205
 
     ```
     """
