@@ -13,7 +13,6 @@ ORDER = (
     "_tree",
     "_bounds",
     "_errors",
-    "_guard",
     "_layout",
     "_fingerprint",
     "_checks",

@@ -21,21 +21,23 @@ makes of (3) and (4) one linear operation that JAX can transpose, batch, and dif
 M u = b), so a single JVP rule gives forward, reverse and higher derivatives. That the whole of M is in it, and not A
 alone, lets us say what the derivative of a failed solve is: NaN, but exactly 0 where the cotangent is 0, although B at
 such a point may hold NaN. A and B are evaluated at the solution and at the θ that is being differentiated.
+
+The rule belongs to a primitive, not to a `jax.custom_jvp`: JAX forgets the latter where it splits a loop into what is
+known and what is not, as reverse mode through a `scan` does, and a second derivative would then be silently wrong.
 """
 
 from functools import partial
 from typing import Any, NamedTuple
 
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from . import _linear, _tree
 from ._errors import raise_where
-from ._guard import guarded
 from ._layout import is_differentiable
 from ._loop import Outcome
 from ._problem import Problem
@@ -58,52 +60,50 @@ class Constants(NamedTuple):
     """What the derivative needs that has none itself."""
 
     outcome: Outcome
+    y: Leaves  # that part of G(x, θ) that has a derivative
     scale: Leaves  # the typical size of the unknowns
     correction: Leaves | None  # Newton's, if the equations are to be linearised at x plus that
 
 
 def differentiable(rule: Rule, constants: Constants, theta: Leaves) -> tuple[Leaves, Leaves]:
     """x and y = G(x, θ) as functions of θ."""
-    return _solution(rule, constants, theta)
+    return eqxi.filter_primitive_bind(_solution, rule, constants, theta)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _solution(rule: Rule, constants: Constants, theta: Leaves) -> tuple[Leaves, Leaves]:
-    # JAX differentiates this body, in place of the rule below, where it forgets that: x would be a constant.
-    x = guarded(constants.outcome.x, tuple(filter(is_differentiable, theta)))
-    return x, (_evaluate(rule, x, theta)[1] if rule.problem.aux else ())
+@eqxi.filter_primitive_def
+def _value(rule: Rule, constants: Any, theta: Any) -> tuple[Any, Any]:
+    """Of arrays, and of their shapes and dtypes."""
+    return constants.outcome.x, constants.y
 
 
-def _evaluate(rule: Rule, x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
-    """R(x, θ), and that part of y = G(x, θ) that has a derivative."""
-    residual, aux = rule.problem.evaluate(x, theta)
-    return residual, tuple(leaf for leaf in aux if is_differentiable(leaf))
-
-
-@partial(_solution.defjvp, symbolic_zeros=True)
-def _solution_jvp(rule: Rule, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    constants, theta = primals
-    outcome, scale, correction = constants
+@eqxi.filter_primitive_jvp
+def _solution_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    rule, constants, theta = primals
+    outcome, _, scale, correction = constants
     # Not `outcome.x`: x is a function of θ, also where this rule is itself differentiated.
-    solution = _solution(rule, constants, theta)
+    solution = differentiable(rule, constants, theta)
     x, y = solution
-    moving = [i for i, tangent in enumerate(tangents[1]) if not isinstance(tangent, SymbolicZero)]
+    moving = [i for i, tangent in enumerate(tangents[2]) if tangent is not None]
     if not moving:
-        return solution, (_tree.zeros_like(x), _tree.zeros_like(y))
-    theta_m, theta_dot = (tuple(values[i] for i in moving) for values in (theta, tangents[1]))
+        return solution, jax.tree.map(lambda _: None, solution)
+    theta_m, theta_dot = (tuple(values[i] for i in moving) for values in (theta, tangents[2]))
     if correction is not None:
         x = _tree.axpy(1, correction, x)
     rows = Rows(outcome.status == Status.CONVERGED, rule.batch_axis)
+
+    def evaluate(x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
+        residual, aux = rule.problem.evaluate(x, theta)
+        return residual, tuple(filter(is_differentiable, aux))
 
     def at(x: Leaves, theta_m: Leaves) -> tuple[Leaves, Leaves]:
         theta_all = list(theta)
         for i, leaf in zip(moving, theta_m):
             theta_all[i] = leaf
         if rule.batch_axis is None:
-            return _evaluate(rule, x, tuple(theta_all))
+            return evaluate(x, tuple(theta_all))
         # A row that failed is held constant, c: the others see it there, and its own equation is c − x = 0.
         held = rows.hold(x)
-        residual, y = _evaluate(rule, held, tuple(theta_all))
+        residual, y = evaluate(held, tuple(theta_all))
         return rows.choose(residual, _tree.sub(held, x)), y
 
     def residual_at(x: Leaves) -> Leaves:
@@ -147,6 +147,10 @@ def _solution_jvp(rule: Rule, primals: Any, tangents: Any) -> tuple[Any, Any]:
     )
     u = jax.lax.custom_linear_solve(M, b, solve_block, solve_block_transposed)
     return solution, (u.x, u.y)
+
+
+# Batching follows from the two rules; there is nothing to transpose in what is not linear.
+_solution = eqxi.create_vprim("implicitax_solution", _value, _value, _solution_jvp, None)
 
 
 class _Block(NamedTuple):

@@ -67,14 +67,12 @@ def attach(
     correction = error = None
     if options.polish or error_estimate:
         correction, error = frozen(_correction(problem, options, frozen(theta), outcome, scale))
+    aux = () if problem.aux is None else frozen(problem.evaluate(outcome.x, frozen(theta))[1])
+    y = tuple(filter(is_differentiable, aux))
     rule = Rule(problem, options.linear_solver, options.throw, summary, options.batch_axis)
-    x, y = differentiable(rule, Constants(outcome, scale, correction if options.polish else None), theta)
-    aux: Leaves = ()
-    if problem.aux is not None:
-        # What has no derivative, integers and the like, is not in y.
-        smooth = iter(y)
-        plain = problem.evaluate(outcome.x, frozen(theta))[1]
-        aux = tuple(next(smooth) if is_differentiable(leaf) else leaf for leaf in plain)
+    x, y = differentiable(rule, Constants(outcome, y, scale, correction if options.polish else None), theta)
+    smooth = iter(y)
+    aux = tuple(next(smooth) if is_differentiable(leaf) else leaf for leaf in aux)
     return Found(x, aux, outcome, error if error_estimate else None)
 
 
