@@ -51,7 +51,7 @@ def test_one_adjoint_solve_for_one_scalar_output():
         return ix.fixed_point(reference, X0, alpha, beta, throw=False).x[0]
 
     jaxpr = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(10.0, 3.0).jaxpr
-    assert count(jaxpr, "custom_linear_solve") == 1
+    assert count(jaxpr, "implicitax_system") == 1
 
 
 @pytest.mark.parametrize("jacobian", [jax.jacfwd, jax.jacrev])
@@ -73,7 +73,10 @@ def test_one_factorisation_for_a_whole_jacobian(jacobian):
 @pytest.mark.parametrize("n", [2, 50, 1200])
 @pytest.mark.parametrize("solver", [ix.Picard(), ix.Newton(), ix.Auto()], ids=str)
 def test_how_often_F_is_lowered(n, solver):
-    """Once for the value, whatever the method; the derivative adds one linearisation for A and one for B."""
+    """Once for the value, whatever the method; the derivative adds one linearisation for A and one for B.
+
+    A simple F of a few unknowns is in the two loops of a first attempt too.
+    """
 
     def solve(a):
         F = lambda x: jax.lax.lgamma(a * x + 2) / 4 + 0.1 * x[::-1]
@@ -82,9 +85,20 @@ def test_how_often_F_is_lowered(n, solver):
     def times(f):
         return jax.jit(f).lower(1.0).as_text().count("chlo.lgamma")
 
-    assert times(solve) == 1
-    assert times(jax.grad(lambda a: solve(a).sum())) <= 3
-    assert times(jax.jacfwd(solve)) <= 3
+    attempts = 2 if n == 2 and isinstance(solver, ix.Auto) else 0
+    assert times(solve) == 1 + attempts
+    assert times(jax.grad(lambda a: solve(a).sum())) <= 3 + attempts
+    assert times(jax.jacfwd(solve)) <= 3 + attempts
+
+
+def test_an_F_of_many_operations_is_lowered_once():
+    def F(x, a):
+        for i in range(200):
+            x = 0.9 * jnp.sin(x + a / (1 + i))
+        return jax.lax.lgamma(x + 2)
+
+    text = jax.jit(lambda a: ix.fixed_point(F, jnp.ones(2), a, throw=False).x).lower(1.0).as_text()
+    assert text.count("chlo.lgamma") == 1
 
 
 def test_export_without_throw():
@@ -105,7 +119,7 @@ def test_only_perturbed_parameters_are_differentiated():
 
     b = jnp.ones(50)
     jaxpr = jax.make_jaxpr(lambda b: jax.jvp(lambda b: solve(weights, b), (b,), (b,)))(b)
-    (eqn,) = [eqn for eqn in _all_eqns(jaxpr.jaxpr) if eqn.primitive.name == "custom_linear_solve"]
+    (eqn,) = [eqn for eqn in _all_eqns(jaxpr.jaxpr) if eqn.primitive.name == "implicitax_system"]
     assert all(var.aval.shape != (50, 50) for var in eqn.outvars)
 
 

@@ -16,14 +16,19 @@ bottom: keep ȳ, then
 
     Aᵀ λ = x̄ + Gₓᵀ ȳ,     θ̄ = −Bᵀ λ + G_θᵀ ȳ                                                       (4)
 
-which is reverse mode: one solve with Aᵀ for one cotangent, whatever the number of parameters. `custom_linear_solve`
-makes of (3) and (4) one linear operation that JAX can transpose, batch, and differentiate again (it differentiates
-M u = b), so a single JVP rule gives forward, reverse and higher derivatives. That the whole of M is in it, and not A
-alone, lets us say what the derivative of a failed solve is: NaN, but exactly 0 where the cotangent is 0, although B at
-such a point may hold NaN. A and B are evaluated at the solution and at the θ that is being differentiated.
+which is reverse mode: one solve with Aᵀ for one cotangent, whatever the number of parameters. To solve a system with M
+or Mᵀ is an operation of its own, `_system`: linear in its right-hand side, the transpose of one is the other, and its
+derivative is another solve,
 
-The rule belongs to a primitive, not to a `jax.custom_jvp`: JAX forgets the latter where it splits a loop into what is
-known and what is not, as reverse mode through a `scan` does, and a second derivative would then be silently wrong.
+    M u = b   =>   M u̇ = ḃ − Ṁ u                                                                  (5)
+
+so the one rule for x, `_solution_jvp`, gives forward, reverse and higher derivatives. That the whole of M is in it, and
+not A alone, lets us say what the derivative of a failed solve is: NaN, but exactly 0 where the cotangent is 0, although
+B at such a point may hold NaN. A and B are evaluated at the solution and at the θ that is being differentiated.
+
+Both operations are primitives. A `jax.custom_jvp` is forgotten where JAX splits a loop into what is known and what is
+not, as reverse mode through a `scan` does, and a second derivative would then be silently wrong. And nothing of F is
+traced for a derivative before it is compiled, nor are its equations seen by what handles the derivative until then.
 """
 
 from functools import partial
@@ -34,6 +39,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
+from jax.interpreters import ad
 from jaxtyping import Array
 
 from . import _linear, _tree
@@ -79,99 +85,162 @@ def _value(rule: Rule, constants: Any, theta: Any) -> tuple[Any, Any]:
 @eqxi.filter_primitive_jvp
 def _solution_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     rule, constants, theta = primals
-    outcome, _, scale, correction = constants
     # Not `outcome.x`: x is a function of θ, also where this rule is itself differentiated.
-    solution = differentiable(rule, constants, theta)
-    x, y = solution
-    moving = [i for i, tangent in enumerate(tangents[2]) if tangent is not None]
-    if not moving:
-        return solution, jax.tree.map(lambda _: None, solution)
-    theta_m, theta_dot = (tuple(values[i] for i in moving) for values in (theta, tangents[2]))
-    if correction is not None:
-        x = _tree.axpy(1, correction, x)
-    rows = Rows(outcome.status == Status.CONVERGED, rule.batch_axis)
-
-    def evaluate(x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
-        residual, aux = rule.problem.evaluate(x, theta)
-        return residual, tuple(filter(is_differentiable, aux))
-
-    def at(x: Leaves, theta_m: Leaves) -> tuple[Leaves, Leaves]:
-        theta_all = list(theta)
-        for i, leaf in zip(moving, theta_m):
-            theta_all[i] = leaf
-        if rule.batch_axis is None:
-            return evaluate(x, tuple(theta_all))
-        # A row that failed is held constant, c: the others see it there, and its own equation is c − x = 0.
-        held = rows.hold(x)
-        residual, y = evaluate(held, tuple(theta_all))
-        return rows.choose(residual, _tree.sub(held, x)), y
-
-    def residual_at(x: Leaves) -> Leaves:
-        return at(x, theta_m)[0]
-
-    # Checkpointed: `custom_linear_solve` transposes M, and that must not keep the intermediates of F at x, which cost
-    # memory and, in the lane of a failed solve, may be NaN.
-    @partial(jax.checkpoint, prevent_cse=False)
-    def M(u: _Block) -> _Block:
-        """(3), left-hand side."""
-        _, (r_dot, y_dot) = jax.jvp(at, (x, theta_m), (u.x, u.theta))
-        product = _Block(u.theta, r_dot, _tree.sub(u.y, y_dot))
-        return jax.tree.map(lambda leaf, ui: leaf + _zeros(leaf, x[0], ui), product, u)
-
-    def solve_block(_: Any, b: _Block) -> _Block:
-        """(3), from the top."""
-        _, (B_theta, _) = jax.jvp(lambda theta_m: at(x, theta_m), (theta_m,), (b.theta,))
-        _, A = _linear.linearise(residual_at, x, rule.linear_solver)
-        x_dot, ok = solve(A, _tree.sub(b.x, B_theta), rule.linear_solver, scale, rule.batch_axis)
-        y_dot = ()
-        if y:
-            _, (_, moved) = jax.jvp(at, (x, theta_m), (x_dot, b.theta))
-            y_dot = _tree.axpy(1, moved, b.y)
-        x_dot, y_dot, _ = _verdict(rule, outcome, rows, ok, b, (x_dot, y_dot, ()))
-        return _Block(b.theta, x_dot, y_dot)
-
-    def solve_block_transposed(_: Any, c: _Block) -> _Block:
-        """(4)."""
-        _, pullback = jax.vjp(at, x, theta_m)
-        right = c.x
-        if y:
-            right = _tree.axpy(1, pullback((_tree.zeros_like(x), c.y))[0], right)
-        A_transposed = _linear.linearise_transposed(residual_at, x, rule.linear_solver)
-        w_x, ok = solve(A_transposed, right, rule.linear_solver, scale, rule.batch_axis, transpose=True)
-        _, moved = pullback((tuple(-leaf for leaf in w_x), c.y))
-        w_x, _, moved = _verdict(rule, outcome, rows, ok, c, (w_x, (), moved))
-        return _Block(_tree.axpy(1, moved, c.theta), w_x, c.y)
-
-    b = _Block(
-        theta_dot, tuple(_zeros(leaf, theta_dot[0]) for leaf in x), tuple(_zeros(leaf, theta_dot[0]) for leaf in y)
-    )
-    u = jax.lax.custom_linear_solve(M, b, solve_block, solve_block_transposed)
-    return solution, (u.x, u.y)
+    x, y = differentiable(rule, constants, theta)
+    at = x if constants.correction is None else _tree.axpy(1, constants.correction, x)
+    moving = tuple(i for i, tangent in enumerate(tangents[2]) if tangent is not None)
+    theta_dot = _pick(tangents[2], moving)
+    # Under `vmap` the cotangent of a right-hand side that is the same in all lanes has to be summed over them. The sum is
+    # that of JAX's `+` where every part of the right-hand side depends on x.
+    nothing = sum(jnp.sum(jnp.ravel(leaf)[:0]) for leaf in (*x, *theta_dot))
+    b = _Block(theta_dot, _tree.zeros_like(x), _tree.zeros_like(y))
+    b = jax.tree.map(lambda leaf: leaf + nothing.astype(leaf.dtype), b)
+    point = _Point(constants.outcome, constants.scale, at, theta)
+    u = eqxi.filter_primitive_bind(_system, rule, moving, False, point, b)
+    return (x, y), (u.x, u.y)
 
 
-# Batching follows from the two rules; there is nothing to transpose in what is not linear.
-_solution = eqxi.create_vprim("implicitax_solution", _value, _value, _solution_jvp, None)
+class _Point(NamedTuple):
+    """Where M is evaluated: x and θ; the other two have no derivative."""
+
+    outcome: Outcome
+    scale: Leaves
+    x: Leaves
+    theta: Leaves
 
 
 class _Block(NamedTuple):
-    """A vector of the block system: an unknown (θ̇, ẋ, ẏ), or a right-hand side."""
+    """A vector of the block system: an unknown (θ̇, ẋ, ẏ), or a right-hand side. θ̇ is of the leaves that move only."""
 
     theta: Leaves
     x: Leaves
     y: Leaves
 
 
-def _zeros(like: Array, *of: Array) -> Array:
-    """Exact zeros shaped like `like` that JAX takes for a linear function of each of `of`.
+class _Equations(NamedTuple):
+    """R(x, θ) and y = G(x, θ) as functions of x and of the leaves of θ that move."""
 
-    `custom_linear_solve` is transposed, and differentiated, only if every part of its right-hand side is linear, none
-    a known constant. In first derivatives the right-hand side is to be linear in θ̇; in second ones it holds the
-    derivative of M u, or of Mᵀ u, with respect to x, which for an affine R would be a constant 0.
-    """
-    nothing = jnp.ones((0,), like.dtype)
-    for factor in of:
-        nothing = nothing * jnp.ravel(factor)[:0].astype(like.dtype)
-    return jax.lax.pad(nothing, jnp.zeros((), like.dtype), [(like.size, 0, 0)]).reshape(like.shape)
+    rule: Rule
+    moving: tuple[int, ...]
+    outcome: Outcome
+    theta: Leaves
+
+    @property
+    def rows(self) -> Rows:
+        return Rows(self.outcome.status == Status.CONVERGED, self.rule.batch_axis)
+
+    def __call__(self, x: Leaves, theta_m: Leaves) -> tuple[Leaves, Leaves]:
+        theta = _replace(self.theta, self.moving, theta_m)
+        if self.rule.batch_axis is None:
+            return self._evaluate(x, theta)
+        # A row that failed is held constant, c: the others see it there, and its own equation is c − x = 0.
+        held = self.rows.hold(x)
+        residual, y = self._evaluate(held, theta)
+        return self.rows.choose(residual, _tree.sub(held, x)), y
+
+    def _evaluate(self, x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
+        residual, aux = self.rule.problem.evaluate(x, theta)
+        return residual, tuple(filter(is_differentiable, aux))
+
+    def product(self, x: Leaves, theta_m: Leaves, u: _Block, transposed: bool) -> _Block:
+        """M u or Mᵀ u, (3)."""
+        if not transposed:
+            _, (r_dot, y_dot) = jax.jvp(self, (x, theta_m), (u.x, u.theta))
+            return _Block(u.theta, r_dot, _tree.sub(u.y, y_dot))
+        _, pullback = jax.vjp(self, x, theta_m)
+        x_bar, theta_bar = pullback((u.x, tuple(-leaf for leaf in u.y)))
+        return _Block(_tree.axpy(1, u.theta, theta_bar), x_bar, u.y)
+
+    def solve(self, x: Leaves, theta_m: Leaves, scale: Leaves, b: _Block) -> tuple[_Block, Array]:
+        """M⁻¹ b, (3) from the top; and whether it can be trusted."""
+        linear_solver, axis = self.rule.linear_solver, self.rule.batch_axis
+        _, (B_theta, _) = jax.jvp(lambda theta_m: self(x, theta_m), (theta_m,), (b.theta,))
+        _, A = _linear.linearise(lambda x: self(x, theta_m)[0], x, linear_solver)
+        x_dot, ok = solve(A, _tree.sub(b.x, B_theta), linear_solver, scale, axis)
+        y_dot = ()
+        if b.y:
+            _, (_, moved) = jax.jvp(self, (x, theta_m), (x_dot, b.theta))
+            y_dot = _tree.axpy(1, moved, b.y)
+        return _Block(b.theta, x_dot, y_dot), ok
+
+    def solve_transposed(self, x: Leaves, theta_m: Leaves, scale: Leaves, c: _Block) -> tuple[_Block, Array]:
+        """M⁻ᵀ c, (4) from the bottom; and whether it can be trusted."""
+        linear_solver, axis = self.rule.linear_solver, self.rule.batch_axis
+        _, pullback = jax.vjp(self, x, theta_m)
+        right = c.x
+        if c.y:
+            right = _tree.axpy(1, pullback((_tree.zeros_like(x), c.y))[0], right)
+        A_transposed = _linear.linearise_transposed(lambda x: self(x, theta_m)[0], x, linear_solver)
+        w_x, ok = solve(A_transposed, right, linear_solver, scale, axis, transpose=True)
+        _, moved = pullback((tuple(-leaf for leaf in w_x), c.y))
+        return _Block(_tree.axpy(1, moved, c.theta), w_x, c.y), ok
+
+
+@eqxi.filter_primitive_def
+def _solve_system(rule: Rule, moving: tuple[int, ...], transposed: bool, point: _Point, b: _Block) -> _Block:
+    equations = _Equations(rule, moving, point.outcome, point.theta)
+    solve = equations.solve_transposed if transposed else equations.solve
+    u, ok = solve(point.x, _pick(point.theta, moving), point.scale, b)
+    rows = equations.rows
+    if transposed:
+        x, _, theta = _verdict(rule, point.outcome, rows, ok, b, (u.x, (), u.theta))
+        return _Block(theta, x, b.y)
+    x, y, _ = _verdict(rule, point.outcome, rows, ok, b, (u.x, u.y, ()))
+    return _Block(b.theta, x, y)
+
+
+@eqxi.filter_primitive_def
+def _shape_of_system(rule: Any, moving: Any, transposed: Any, point: Any, b: Any) -> Any:
+    return b
+
+
+@eqxi.filter_primitive_jvp
+def _system_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """(5)."""
+    rule, moving, transposed, point, b = primals
+    *_, point_dot, b_dot = tangents
+    u = eqxi.filter_primitive_bind(_system, *primals)
+    b_dot = jax.tree.map(_or_zeros, b, b_dot)
+    varied = tuple(i for i, tangent in enumerate(point_dot.theta) if tangent is not None)
+    if varied or any(tangent is not None for tangent in point_dot.x):
+
+        def product(x: Leaves, theta_v: Leaves) -> _Block:
+            theta = _replace(point.theta, varied, theta_v)
+            return _Equations(rule, moving, point.outcome, theta).product(x, _pick(theta, moving), u, transposed)
+
+        at = point.x, _pick(point.theta, varied)
+        direction = tuple(map(_or_zeros, point.x, point_dot.x)), _pick(point_dot.theta, varied)
+        b_dot = jax.tree.map(jnp.subtract, b_dot, jax.jvp(product, at, direction)[1])
+    return u, eqxi.filter_primitive_bind(_system, rule, moving, transposed, point, b_dot)
+
+
+@eqxi.filter_primitive_transpose
+def _system_transpose(inputs: Any, c: Any) -> Any:
+    rule, moving, transposed, point, b = inputs
+    is_unknown = lambda leaf: isinstance(leaf, ad.UndefinedPrimal)
+    c = jax.tree.map(_or_zeros, b, c, is_leaf=is_unknown)
+    w = eqxi.filter_primitive_bind(_system, rule, moving, not transposed, point, c)
+    b_bar = jax.tree.map(lambda leaf, wi: wi if is_unknown(leaf) else None, b, w, is_leaf=is_unknown)
+    return *jax.tree.map(lambda _: None, inputs[:-1]), b_bar
+
+
+def _pick(values: tuple[Any, ...], indices: tuple[int, ...]) -> tuple[Any, ...]:
+    return tuple(values[i] for i in indices)
+
+
+def _replace(values: tuple[Any, ...], indices: tuple[int, ...], new: tuple[Any, ...]) -> tuple[Any, ...]:
+    replaced = dict(zip(indices, new))
+    return tuple(replaced.get(i, value) for i, value in enumerate(values))
+
+
+def _or_zeros(like: Any, value: Array | None) -> Array:
+    aval = like.aval
+    return jnp.zeros(aval.shape, aval.dtype) if value is None else value
+
+
+# Batching follows from the other rules.
+_solution = eqxi.create_vprim("implicitax_solution", _value, _value, _solution_jvp, None)
+_system = eqxi.create_vprim("implicitax_system", _solve_system, _shape_of_system, _system_jvp, _system_transpose)
 
 
 def _verdict(

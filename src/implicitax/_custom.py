@@ -16,11 +16,11 @@ from ._fingerprint import reachable
 from ._limits import tolerances
 from ._loop import judge
 from ._methods import Tolerance
-from ._options import Options, decide
+from ._options import Options
 from ._problem import Kind, Problem, hoist
 from ._run import Found, attach, frozen
 from ._solution import Summary
-from ._solve import call, conclude
+from ._solve import conclude, planned
 from ._tree import Leaves
 
 Solver = Callable[..., PyTree]
@@ -109,10 +109,9 @@ def _decorator(
         def solve(x0: PyTree, *args: Any) -> PyTree:
             x = _run_opaque(caller, solver, x0, args)
             problem, theta, leaves = hoist(kind, caller, F, x, args, has_aux=False)
-            options = decide(problem, None, adjoint, 0, throw)
-            tolerance = tolerances(problem, rtol, atol)
-            summary, found = call(_judge, problem, options, False, theta, leaves, tolerance)
-            return conclude(problem, options, summary, found).x
+            plan = planned(_judge, problem, False, None, adjoint, 0, throw)
+            found = plan.compiled(plan.arrays, theta, leaves, tolerances(problem, rtol, atol))
+            return conclude(problem, plan, found).x
 
         return solve
 

@@ -117,8 +117,7 @@ def iterate(
 
     def advance(carry: _Carry, residual: Leaves, A: Any, limits: _Limits, quiet: _Quiet) -> _Carry:
         tolerance = limits.tolerance
-        component = _tree.first_bad(residual)
-        finite = component == count
+        finite = _tree.is_finite(residual)
 
         proposal = method.step(Evaluation(carry.x, residual, A, finite), carry.method, tolerance)
         error = ratio(residual, tolerance.atol if problem.kind == "root" else tolerance.at(carry.x))
@@ -152,7 +151,7 @@ def iterate(
             error=jnp.where(better, error, carry.error),
             residual=jnp.where(better, _tree.max_norm(residual), carry.residual),
             stale=stale,
-            component=jnp.where(finite, carry.component, component),
+            component=_where_bad(finite, residual, carry.component),
             pressed=pressed,
             setting=carry.setting,
             waiting=status != Status.RUNNING,
@@ -252,6 +251,14 @@ def iterate(
     first = _tree.varying((start(limits), jnp.zeros((), bool)), (*theta, *x0))
     outcome = finish(jax.lax.while_loop(unfinished, body, first)[0], limits)
     return outcome._replace(x=_tree.rows_back(outcome.x, batch_axis))
+
+
+def _where_bad(finite: Bool[Array, ""], residual: Leaves, component: Int[Array, ""]) -> Int[Array, ""]:
+    """The first component that is not finite, sought only where there is one; else as it was."""
+    if _tree.size(residual) <= _tree.FEW:
+        return jnp.where(finite, component, _tree.first_bad(residual))
+    seek = lambda: jnp.where(finite, component, _tree.first_bad(residual))
+    return jax.lax.cond(eqxi.unvmap_all(finite), lambda: component, seek)
 
 
 def _either(predicate: Bool[Array, ""], a: Any, b: Any) -> Any:

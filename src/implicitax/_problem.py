@@ -50,7 +50,9 @@ class Problem:
     x_struct: tuple[jax.ShapeDtypeStruct, ...]
     paths: tuple[str, ...]  # one a real leaf of the state
     aux: Layout | None
-    compiled: dict[Any, Any] = field(default_factory=dict)  # what `_solve.py` has compiled for this problem
+    # What `_solve.py` has decided about this problem, and compiled for it.
+    plans: dict[Any, Any] = field(default_factory=dict)
+    compiled: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -110,7 +112,10 @@ def _hoist(
 ) -> tuple[Problem, Theta, Leaves]:
     outer, traced = Layout.take((F, args), dynamic)
     state, x = Layout.take(x0, is_unknown)
-    x = tuple(jnp.asarray(float(leaf) if isinstance(leaf, int) else leaf) for leaf in x)
+    x = tuple(
+        leaf if isinstance(leaf, jax.Array) else jnp.asarray(float(leaf) if isinstance(leaf, int) else leaf)
+        for leaf in x
+    )
     traced = _tree.varying(traced, (*traced, *x))
     avals = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in map(jax.typeof, (*x, *traced)))
     key = (kind, caller, has_aux, outer.cache_key(), state.cache_key(), avals, jnp.result_type(float))
@@ -124,7 +129,8 @@ def _hoist(
             _remember(key, entry)
     elif key in _CACHE:
         _CACHE.move_to_end(key)
-    x = tuple(leaf.astype(struct.dtype) for leaf, struct in zip(x, entry.problem.x_struct))
+    structs = entry.problem.x_struct
+    x = tuple(leaf if leaf.dtype == struct.dtype else leaf.astype(struct.dtype) for leaf, struct in zip(x, structs))
     theta = (*traced, *to_real(entry.consts))
     return entry.problem, theta, _tree.varying(x, theta)
 

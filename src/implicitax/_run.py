@@ -15,6 +15,7 @@ from ._loop import Outcome, iterate, judge
 from ._methods import AbstractSolver, Picard, Tolerance, foreign, typical_size
 from ._options import Options
 from ._problem import Problem
+from ._quick import attempt, suits
 from ._rows import Rows, solve
 from ._solution import Summary
 from ._tree import Leaves
@@ -44,13 +45,20 @@ def run(
     if isinstance(options.adjoint, Unrolled):
         return _unroll(problem, options, theta, x0, tolerance)
     if isinstance(options.solver, AbstractSolver):
-        outcome = iterate(
-            problem, options.solver, constant, x0, tolerance, options.max_steps, options.batch_axis, bounds
-        )
+        outcome = _find(problem, options, constant, x0, tolerance, bounds)
     else:
         x, nit = foreign.run(problem, options.solver, constant, x0, options.max_steps)
         outcome = judge(problem, constant, x, nit, tolerance, options.linear_solver)
     return attach(problem, options, summary, error_estimate, theta, outcome, tolerance)
+
+
+def _find(
+    problem: Problem, options: Options, theta: Leaves, x0: Leaves, tolerance: Tolerance, bounds: Bounds | None
+) -> Outcome:
+    alone = bounds is None and options.batch_axis is None
+    if alone and suits(problem, options.solver, options.max_steps):
+        return attempt(problem, options.solver, theta, x0, tolerance, options.max_steps)
+    return iterate(problem, options.solver, theta, x0, tolerance, options.max_steps, options.batch_axis, bounds)
 
 
 def attach(

@@ -1,10 +1,11 @@
 """`fixed_point` and `root`: the whole flow on one screen."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
 
@@ -180,29 +181,46 @@ def solve_problem(
 ) -> Solution:
     """Problem, options, the compiled solve, the Solution."""
     problem, theta, x = hoist(kind, caller, F, x0, args, has_aux)
-    options = decide(problem, solver, adjoint, max_steps, throw, batch_axis)
-    tolerance, limits = tolerances(problem, rtol, atol), box(problem, options, bounds)
-    summary, found = call(run, problem, options, error_estimate, theta, x, tolerance, limits)
-    return conclude(problem, options, summary, found)
+    plan = planned(run, problem, error_estimate, solver, adjoint, max_steps, throw, batch_axis)
+    tolerance, limits = tolerances(problem, rtol, atol), box(problem, plan.options, bounds)
+    found = plan.compiled(plan.arrays, theta, x, tolerance, limits)
+    return conclude(problem, plan, found)
 
 
-def call(
-    function: Callable[..., Found], problem: Problem, options: Options, error_estimate: bool, *arrays: Any
-) -> tuple[Summary, Found]:
-    """`function`, compiled once for this problem and these options, also if it is called from outside `jit`."""
-    dynamic, static = eqx.partition(options, eqx.is_array)
+class Plan(NamedTuple):
+    """What is decided about a solve and compiled for it, once."""
+
+    options: Options
+    arrays: Options  # those that the options hold
+    summary: Summary
+    compiled: Callable[..., Found]
+
+
+def planned(function: Callable[..., Found], problem: Problem, error_estimate: bool, *choices: Any) -> Plan:
+    """The plan for these keywords, as `decide` takes them, made once for a problem."""
+    key = (function, error_estimate, *choices)
+    try:
+        return problem.plans[key]
+    except TypeError:  # a solver that holds arrays cannot be looked up, nor need it be the same in the next call
+        return _plan(function, problem, error_estimate, *choices)
+    except KeyError:
+        return problem.plans.setdefault(key, _plan(function, problem, error_estimate, *choices))
+
+
+def _plan(function: Callable[..., Found], problem: Problem, error_estimate: bool, *choices: Any) -> Plan:
+    options = decide(problem, *choices)
+    arrays, static = eqx.partition(options, eqx.is_array)
     leaves, treedef = jax.tree.flatten(static)
     key = (function, treedef, tuple((type(leaf), leaf) for leaf in leaves), error_estimate)
     if key not in problem.compiled:
         summary = _summary(problem, static)
 
         @jax.jit
-        def compiled(dynamic: Options, *arrays: Any) -> Found:
-            return function(problem, eqx.combine(dynamic, static), summary, error_estimate, *arrays)
+        def compiled(arrays: Options, *values: Any) -> Found:
+            return function(problem, eqx.combine(arrays, static), summary, error_estimate, *values)
 
         problem.compiled[key] = summary, compiled
-    summary, compiled = problem.compiled[key]
-    return summary, compiled(dynamic, *arrays)
+    return Plan(options, arrays, *problem.compiled[key])
 
 
 def _summary(problem: Problem, static: Options) -> Summary:
@@ -215,17 +233,16 @@ def _summary(problem: Problem, static: Options) -> Summary:
     return Summary(problem.caller, solver, linear_solver, names, noun)
 
 
-def conclude(problem: Problem, options: Options, summary: Summary, found: Found) -> Solution:
+def conclude(problem: Problem, plan: Plan, found: Found) -> Solution:
     """The Solution; under `throw=True` an error if it is none."""
-    x, aux = found.x, found.aux
+    x, aux, summary = found.x, found.aux, plan.summary
     status, nit, nfev, residual, component = found.outcome[1:]
-    failed = status != Status.CONVERGED
-    if options.throw and isinstance(failed, Tracer):
+    if plan.options.throw and isinstance(status, Tracer):
 
         def text(failed: Any, *numbers: Any) -> str:
             return f"`{summary.caller}`: {summary.describe(*numbers)}"
 
-        x = raise_where(failed, x, text, status, nit, residual, component)
+        x = raise_where(status != Status.CONVERGED, x, text, status, nit, residual, component)
     sol = Solution(
         x=problem.state.put(x),
         aux=None if problem.aux is None else problem.aux.put(aux),
@@ -237,6 +254,6 @@ def conclude(problem: Problem, options: Options, summary: Summary, found: Found)
         error=found.error,
         summary=summary,
     )
-    if options.throw and not isinstance(failed, Tracer) and failed.any():
+    if plan.options.throw and not isinstance(status, Tracer) and np.any(np.asarray(status) != Status.CONVERGED):
         raise ConvergenceError(f"`{summary.caller}`: {sol.message}")
     return sol

@@ -4,7 +4,8 @@ The user's pytree is taken apart once, at the entry (`_problem.py`), and put tog
 complex array is two leaves, its real and its imaginary part.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -14,6 +15,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
 Leaves: TypeAlias = tuple[Array, ...]
+
+
+FEW = 8  # entries over which a reduction is written out
+
+
+def fold(op: Callable[[Array, Array], Array], a: Array, reduction: Callable[[Array], Array]) -> Array:
+    """`reduction(a)`, which is `op` over all entries.
+
+    Written out if they are few. XLA on CPU reserves memory for each reduction of a program, on every call: 0.1 µs.
+    """
+    if not 1 <= a.size <= FEW:
+        return reduction(a)
+    entries = a.reshape(-1)
+    return functools.reduce(op, [entries[i] for i in range(a.size)])
 
 
 def size(leaves: Sequence[Any]) -> int:
@@ -29,7 +44,12 @@ def work_dtype(leaves: Sequence[Any]) -> Any:
 def dot(a: Leaves, b: Leaves) -> Float[Array, ""]:
     """⟨a, b⟩."""
     dtype = work_dtype(a)
-    return sum((jnp.vdot(ai.astype(dtype), bi.astype(dtype)) for ai, bi in zip(a, b)), jnp.zeros((), dtype))
+
+    def each(ai: Array, bi: Array) -> Array:
+        ai, bi = ai.astype(dtype), bi.astype(dtype)
+        return fold(jnp.add, ai * bi, jnp.sum) if ai.size <= FEW else jnp.vdot(ai, bi)
+
+    return sum(map(each, a, b), jnp.zeros((), dtype))
 
 
 def products(rows: tuple[Array, ...], vector: Leaves) -> Float[Array, " m"]:
@@ -83,12 +103,17 @@ def max_norm(a: Leaves) -> Float[Array, ""]:
 
 def max_abs(a: Array) -> Array:
     """max |aᵢ|; NaN if one is NaN, which XLA's own maximum of a long array on CPU is not (JAX 0.10)."""
-    return jnp.where(jnp.any(jnp.isnan(a)), jnp.nan, jnp.max(jnp.abs(a)))
+    return fold(jnp.maximum, jnp.abs(a), lambda a: jnp.where(jnp.any(jnp.isnan(a)), jnp.nan, jnp.max(a)))
 
 
 def is_zero(a: Sequence[Array]) -> Bool[Array, ""]:
     """Whether every component is exactly 0 (a NaN is not)."""
-    return jnp.logical_not(sum((jnp.any(leaf != 0) for leaf in a), jnp.zeros((), bool)))
+    return jnp.logical_not(sum((fold(jnp.logical_or, leaf != 0, jnp.any) for leaf in a), jnp.zeros((), bool)))
+
+
+def is_finite(a: Leaves) -> Bool[Array, ""]:
+    """Whether no component is NaN or infinite."""
+    return sum((~fold(jnp.logical_and, jnp.isfinite(leaf), jnp.all) for leaf in a), jnp.zeros((), bool)) == 0
 
 
 def first(a: Sequence[Array]) -> Int[Array, ""]:
@@ -98,7 +123,7 @@ def first(a: Sequence[Array]) -> Int[Array, ""]:
     for leaf in a:
         if leaf.size:
             index = offset + jnp.arange(leaf.size, dtype=jnp.int32).reshape(leaf.shape)
-            found = jnp.minimum(found, jnp.min(jnp.where(leaf, index, count)))
+            found = jnp.minimum(found, fold(jnp.minimum, jnp.where(leaf, index, count), jnp.min))
         offset += leaf.size
     return found
 

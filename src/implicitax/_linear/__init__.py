@@ -17,8 +17,10 @@ from .. import _tree
 from .._tree import Leaves
 from .dense import DenseLU as DenseLU
 from .gmres import gmres as gmres
+from .krylov import Krylov as Krylov
 from .neumann import NeumannSeries as NeumannSeries
 from .small_lu import SmallLU as SmallLU
+from .small_lu import solve_bare as solve_bare
 
 Linear: TypeAlias = Float[Array, "n n"] | Callable[[Leaves], Leaves]  # A as a matrix, or as the product v ↦ A v
 
@@ -29,14 +31,13 @@ DENSE = 1000
 
 
 def choose(size: int, dtype: jnp.dtype) -> lx.AbstractLinearSolver:
-    """The solver for a system of `size` unknowns: unrolled LU, dense LU, matrix-free GMRES."""
+    """The solver for a system of `size` unknowns: unrolled LU, dense LU, matrix-free Krylov methods."""
     if size <= SMALL:
         return SmallLU()
     if size <= DENSE:
         return DenseLU()
-    # Two digits below the tolerance at which the equation itself is solved.
-    tolerance = 1e-2 * float(jnp.finfo(dtype).eps) ** (2 / 3)
-    return lx.GMRES(rtol=tolerance, atol=tolerance, restart=50, max_steps=40, stagnation_iters=10)
+    # One digit below the tolerance at which the equation itself is solved.
+    return Krylov(1e-1 * float(jnp.finfo(dtype).eps) ** (2 / 3))
 
 
 def is_dense(solver: Any) -> bool:
@@ -105,14 +106,20 @@ def solve_dense(
     Rows and columns are first scaled to a largest entry of 1, so that neither the solver nor the verdict depends on
     the units of the equations and of the unknowns.
     """
-    rows = _reciprocal(jnp.max(jnp.abs(matrix), axis=1))
-    columns = _reciprocal(jnp.max(jnp.abs(matrix * rows[:, None]), axis=0))
+    rows = _reciprocal(_largest_in_rows(jnp.abs(matrix)))
+    columns = _reciprocal(_largest_in_rows(jnp.abs(matrix * rows[:, None]).T))
     scaled, scaled_b = matrix * rows[:, None] * columns, b * rows
     y, result = _apply(solver, lx.MatrixLinearOperator(scaled), scaled_b)
     # A solution as large as this is the answer of a matrix that is singular to working precision.
     largest, length = _tree.max_abs(scaled_b), _tree.max_abs(y)
     regular = length * (8 * b.size * jnp.finfo(b.dtype).eps) <= largest
     return y * columns, result & regular & _solves(scaled @ y, scaled_b, length)
+
+
+def _largest_in_rows(matrix: Float[Array, "n n"]) -> Float[Array, " n"]:
+    if matrix.shape[0] <= SMALL:
+        return jnp.stack([_tree.fold(jnp.maximum, row, jnp.max) for row in matrix])
+    return jnp.max(matrix, axis=1)
 
 
 def solve(

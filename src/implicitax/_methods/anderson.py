@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -200,9 +201,15 @@ class Anderson(AbstractSolver):
         new_dx = _tree.sub(at.x, state.x)
         new_dr = _tree.mul(weights, _tree.sub(at.residual, state.residual))
         # A rejected point leaves the histories as they are: `held` 0 makes them unused.
-        dx = tuple(h.at[slot].set(jnp.where(remember, new, h[slot])) for h, new in zip(state.dx, new_dx))
-        dr = tuple(h.at[slot].set(jnp.where(remember, new, h[slot])) for h, new in zip(state.dr, new_dr))
-        row = _tree.products(dr, tuple(h[slot] for h in dr))
+        # By `dynamic_update_slice`, which is done in place; `.at[slot].set` is a scatter, which copies the history.
+        old_dx, old_dr = (
+            tuple(jax.lax.dynamic_index_in_dim(h, slot, keepdims=False) for h in histories)
+            for histories in (state.dx, state.dr)
+        )
+        kept_dx, kept_dr = _tree.where(remember, new_dx, old_dx), _tree.where(remember, new_dr, old_dr)
+        put = lambda h, new: jax.lax.dynamic_update_index_in_dim(h, new, slot, 0)
+        dx, dr = tuple(map(put, state.dx, kept_dx)), tuple(map(put, state.dr, kept_dr))
+        row = _tree.products(dr, kept_dr)
         return dx, dr, state.gram.at[slot].set(row).at[:, slot].set(row)
 
     def _accelerate(
@@ -228,7 +235,7 @@ class Anderson(AbstractSolver):
         gamma = jnp.where(used & jnp.isfinite(gamma), gamma, 0)
 
         def combine(x: Array, r: Array, dx: Array, dr: Array, w: Array) -> Array:
-            past = jnp.tensordot(gamma.astype(x.dtype), dx + damping.astype(x.dtype) * (dr / w), axes=1)
-            return (x + damping * r - past).astype(x.dtype)
+            past_x, past_r = (jnp.tensordot(gamma.astype(x.dtype), history, axes=1) for history in (dx, dr))
+            return (x + damping * r - past_x - damping.astype(x.dtype) * (past_r / w)).astype(x.dtype)
 
         return tuple(map(combine, x, residual, dx, dr, weights))

@@ -72,6 +72,7 @@ class PseudoTransient(AbstractSolver):
     linear_solver: lx.AbstractLinearSolver | None = None
     recovers = True
     default_max_steps = 200
+    plain_steps = _STREAK
 
     def resolve(self, size: int, dtype: Any) -> "PseudoTransient":
         if self.linear_solver is None:
