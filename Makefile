@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check lint types docs format dist test-lowest clean
+.PHONY: help demo test check lint types docs format bench dist test-lowest clean
 
 help:
 	@echo "make demo         solve and differentiate two small systems, and draw them in demo.png"
@@ -14,6 +14,7 @@ help:
 	@echo "make check        what a change has to pass: lint, types, docs, test"
 	@echo "make format       format the code, and repair what ruff can repair"
 	@echo "make docs         build the pages in site/"
+	@echo "make bench        measure the speed beside other libraries: a quarter of an hour; docs/speed.md"
 	@echo "make dist         build the wheel and the sdist in dist/"
 	@echo "make test-lowest  run the tests with the lowest versions of the dependencies"
 	@echo "make clean        remove everything made by the commands above"
@@ -41,6 +42,11 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# One regime only, or a quick look: make bench BENCH='--only small --quick'
+BENCH ?=
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m benchmarks.speed $(BENCH)
+
 dist: $(VENV)/.installed-dev
 	rm -rf dist
 	$(BIN)/python -m build
@@ -65,6 +71,11 @@ $(VENV)/.installed-cli: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) -e '.[dev]'
 	@touch $(VENV)/.installed-cli $@
+
+# Beside `dev`, not in it: no test needs the other libraries.
+$(VENV)/.installed-bench: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(INSTALL) -e '.[bench]'
+	@touch $@
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "implicitax needs Python 3.11 or newer: make ... PYTHON=/path/to/python"; exit 1; }

@@ -22,3 +22,4 @@ from ._solution import Solution as Solution
 from ._solution import Status as Status
 from ._solve import fixed_point as fixed_point
 from ._solve import root as root
+from ._sweep import sweep as sweep

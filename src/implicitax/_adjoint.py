@@ -90,13 +90,9 @@ def _solution_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     at = x if constants.correction is None else _tree.axpy(1, constants.correction, x)
     moving = tuple(i for i, tangent in enumerate(tangents[2]) if tangent is not None)
     theta_dot = _pick(tangents[2], moving)
-    # Under `vmap` the cotangent of a right-hand side that is the same in all lanes has to be summed over them. The sum is
-    # that of JAX's `+` where every part of the right-hand side depends on x.
-    nothing = sum(jnp.sum(jnp.ravel(leaf)[:0]) for leaf in (*x, *theta_dot))
-    b = _Block(theta_dot, _tree.zeros_like(x), _tree.zeros_like(y))
-    b = jax.tree.map(lambda leaf: leaf + nothing.astype(leaf.dtype), b)
     point = _Point(constants.outcome, constants.scale, at, theta)
-    u = eqxi.filter_primitive_bind(_system, rule, moving, False, point, b)
+    b = _Block(theta_dot, _tree.zeros_like(x), _tree.zeros_like(y))
+    u = eqxi.filter_primitive_bind(_system, rule, moving, False, point, _linked(b, x))
     return (x, y), (u.x, u.y)
 
 
@@ -200,7 +196,7 @@ def _system_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
     rule, moving, transposed, point, b = primals
     *_, point_dot, b_dot = tangents
     u = eqxi.filter_primitive_bind(_system, *primals)
-    b_dot = jax.tree.map(_or_zeros, b, b_dot)
+    b_dot = _linked(jax.tree.map(_or_zeros, b, b_dot), point.x)
     varied = tuple(i for i, tangent in enumerate(point_dot.theta) if tangent is not None)
     if varied or any(tangent is not None for tangent in point_dot.x):
 
@@ -218,7 +214,7 @@ def _system_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
 def _system_transpose(inputs: Any, c: Any) -> Any:
     rule, moving, transposed, point, b = inputs
     is_unknown = lambda leaf: isinstance(leaf, ad.UndefinedPrimal)
-    c = jax.tree.map(_or_zeros, b, c, is_leaf=is_unknown)
+    c = _linked(jax.tree.map(_or_zeros, b, c, is_leaf=is_unknown), point.x)
     w = eqxi.filter_primitive_bind(_system, rule, moving, not transposed, point, c)
     b_bar = jax.tree.map(lambda leaf, wi: wi if is_unknown(leaf) else None, b, w, is_leaf=is_unknown)
     return *jax.tree.map(lambda _: None, inputs[:-1]), b_bar
@@ -236,6 +232,16 @@ def _replace(values: tuple[Any, ...], indices: tuple[int, ...], new: tuple[Any, 
 def _or_zeros(like: Any, value: Array | None) -> Array:
     aval = like.aval
     return jnp.zeros(aval.shape, aval.dtype) if value is None else value
+
+
+def _linked(block: _Block, x: Leaves) -> _Block:
+    """The block, every part of which depends on x too.
+
+    So it has an axis of lanes wherever x has one, and is typed as differing between the devices of a `shard_map` where
+    x is. What its parts were before is then JAX's to sort out: by a sum over lanes in the transpose of `+`.
+    """
+    nothing = sum(jnp.sum(jnp.ravel(leaf)[:0]) for leaf in x)
+    return jax.tree.map(lambda leaf: leaf + nothing.astype(leaf.dtype), block)
 
 
 # Batching follows from the other rules.

@@ -50,7 +50,7 @@ def decide(
     linear_solver = getattr(adjoint, "linear_solver", None)
     if linear_solver is None:
         by_row = batch_axis is not None and problem.size > _linear.DENSE
-        linear_solver = RowKrylov() if by_row else _linear.choose(problem.size, dtype)
+        linear_solver = RowKrylov() if by_row else _linear.choose_for_derivative(problem.size, dtype, problem.kind)
     polish = isinstance(adjoint, Implicit) and adjoint.polish
     if max_steps is None:
         max_steps = solver.default_max_steps if isinstance(solver, AbstractSolver) else 1000

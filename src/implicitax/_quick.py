@@ -1,9 +1,9 @@
-"""A first attempt at a few unknowns, with next to nothing to carry from one iteration to the next.
+"""A first attempt, with next to nothing to carry from one iteration to the next.
 
-Most small systems are solved by a few steps of plain iteration and a few of Newton's, without anything that a robust
-method keeps in case they are not: a best point, weights, step control. What an iteration costs is what it carries, all
-the more under `vmap`, where each number is an array. So the attempt has loops of its own, and the robust method stands
-behind a branch, and starts anew where the attempt has failed.
+Most systems are solved by plain iteration that converges fast, or, of a few unknowns, by a few steps of it and a few of
+Newton's, without anything that a robust method keeps in case they are not: a best point, weights, step control, a
+history. What an iteration costs beside F is what it carries, all the more under `vmap`, where each number is an array.
+So the attempt has loops of its own, and the robust method stands behind a branch.
 """
 
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from ._solution import Status
 from ._tree import Leaves
 
 LIMIT = 40  # evaluations of the attempt,
-_PLAIN = 15  # and those of plain iteration
+_PLAIN = 15  # and those of plain iteration before Newton's, if there is to be that
 _SIMPLE = 150  # operations in F up to which compiling it three times is cheaper than what the attempt saves
 
 
@@ -36,9 +36,13 @@ class _Carry(NamedTuple):
 
 
 def suits(problem: Problem, method: AbstractSolver, max_steps: int) -> bool:
-    """Whether the problem is so small that the attempt pays, and the method one that begins as the attempt does."""
-    few = isinstance(method.solver_of_steps(), _linear.SmallLU)
-    return few and method.plain_steps is not None and max_steps > LIMIT and _operations(problem.jaxpr) <= _SIMPLE
+    """Whether F is so simple that the attempt pays, and the method one that begins as the attempt does."""
+    begins = method.plain_steps is not None and (_few(method) or problem.kind == "fixed_point")
+    return begins and max_steps > LIMIT and _operations(problem.jaxpr) <= _SIMPLE
+
+
+def _few(method: AbstractSolver) -> bool:
+    return isinstance(method.solver_of_steps(), _linear.SmallLU)
 
 
 def _operations(jaxpr: Any) -> int:
@@ -48,18 +52,17 @@ def _operations(jaxpr: Any) -> int:
 def attempt(
     problem: Problem, method: AbstractSolver, theta: Leaves, x0: Leaves, tolerance: Tolerance, max_steps: int
 ) -> Outcome:
-    """Plain iteration until the error has decreased so many times in a row, then Newton's method while it decreases.
+    """Plain iteration as long as it converges fast.
 
-    For a root, which has no plain iteration, Newton's method from the guess.
+    Of a few unknowns: until the error has decreased `method.plain_steps` times in a row, then Newton's method while it
+    decreases; for a root, which has no plain iteration, Newton's method from the guess.
     """
-
-    linear_solver = method.solver_of_steps()
-    assert linear_solver is not None
+    linear_solver, few, plain_steps = method.solver_of_steps(), _few(method), method.plain_steps or 0
 
     def residual_at(x: Leaves) -> Leaves:
         return problem.residual(x, theta)
 
-    def follow(carry: _Carry, residual: Leaves, step: Leaves, error: Array, go_on: Array) -> _Carry:
+    def follow(carry: _Carry, residual: Leaves, step: Leaves, error: Array, go_on: Any) -> _Carry:
         running = (error > 1) & (carry.nfev < LIMIT) & go_on
         x = _tree.where(running, _tree.axpy(1, step, carry.x), carry.x)
         streak = jnp.where(error < carry.error, carry.streak + 1, 0)
@@ -68,9 +71,15 @@ def attempt(
     def plain(carry: _Carry) -> _Carry:
         residual = residual_at(carry.x)
         error = _largest(residual, tolerance.at(carry.x))
-        return follow(carry, residual, residual, error, carry.running)
+        if few:
+            return follow(carry, residual, residual, error, True)
+        # At this rate, will it have converged within the limit? The first steps do not tell.
+        steps = (LIMIT - carry.nfev).astype(error.dtype)
+        fast = error * (error / carry.error) ** steps <= 1
+        return follow(carry, residual, residual, error, fast | (carry.nfev <= plain_steps))
 
     def newton(carry: _Carry) -> _Carry:
+        assert linear_solver is not None
         residual, A = _linear.linearise(residual_at, carry.x, linear_solver)
         assert _linear.is_matrix(A)
         if problem.kind == "fixed_point":
@@ -86,20 +95,26 @@ def attempt(
 
     dtype, zero = _tree.work_dtype(x0), jnp.zeros((), jnp.int32)
     infinite = jnp.asarray(jnp.inf, dtype)
-    end = _Carry(x0, infinite, infinite, zero, zero, jnp.asarray(True))
-    if method.plain_steps:
-        short = lambda carry: (carry.streak <= method.plain_steps) & (carry.nfev < _PLAIN)
+    end = _tree.varying(_Carry(x0, infinite, infinite, zero, zero, jnp.asarray(True)), (*theta, *x0))
+    if not few:
+        end = jax.lax.while_loop(lambda carry: carry.running, plain, end)
+    elif problem.kind == "fixed_point":
+        short = lambda carry: (carry.streak <= plain_steps) & (carry.nfev < _PLAIN)
         end = jax.lax.while_loop(lambda carry: carry.running & short(carry), plain, end)
         # Whoever has not got into its stride by now would need Newton's steps to be watched.
-        end = end._replace(running=end.running & (end.streak > method.plain_steps))
-    end = jax.lax.while_loop(lambda carry: carry.running, newton, end)
+        end = end._replace(running=end.running & (end.streak > plain_steps))
+    if few:
+        end = jax.lax.while_loop(lambda carry: carry.running, newton, end)
 
     solved = end.error <= 1
     status = jnp.where(solved, Status.CONVERGED, Status.STALLED).astype(jnp.int32)
-    outcome = Outcome(end.x, status, end.nfev - 1, end.nfev, end.residual, jnp.asarray(problem.size, jnp.int32))
+    nothing_bad = jnp.full_like(end.nfev, problem.size)
+    outcome = Outcome(end.x, status, end.nfev - 1, end.nfev, end.residual, nothing_bad)
 
     def robust(quick: Outcome) -> Outcome:
-        outcome = iterate(problem, method, theta, x0, tolerance, max_steps - LIMIT)
+        # On from where plain iteration has come to, if it was on its way; Newton's steps may have led elsewhere.
+        start = x0 if few else _tree.where(end.streak > 0, end.x, x0)
+        outcome = iterate(problem, method, theta, start, tolerance, max_steps - LIMIT)
         outcome = outcome._replace(nit=outcome.nit + quick.nfev, nfev=outcome.nfev + quick.nfev)
         return jax.tree.map(lambda a, b: jnp.where(solved, a, b), quick, outcome)
 
@@ -107,8 +122,5 @@ def attempt(
 
 
 def _largest(values: Leaves, units: tuple[Any, ...] | None = None) -> Float[Array, ""]:
-    """max |vᵢ| / unitᵢ, number by number; NaN if one is."""
-    sizes = _tree.ravel(tuple(map(jnp.abs, values)))
-    if units is not None:
-        sizes = sizes / _tree.ravel(tuple(jnp.broadcast_to(unit, v.shape) for unit, v in zip(units, values)))
-    return _tree.max_abs(sizes)
+    """max |vᵢ| / unitᵢ; NaN if one is, as where both are 0."""
+    return _tree.max_norm(values if units is None else tuple(v / unit for v, unit in zip(values, units)))

@@ -28,6 +28,7 @@ Linear: TypeAlias = Float[Array, "n n"] | Callable[[Leaves], Leaves]  # A as a m
 # 8 MB and the n tangents that fill it cost more than a Krylov method needs.
 SMALL = 4
 DENSE = 1000
+MANY = 100
 
 
 def choose(size: int, dtype: jnp.dtype) -> lx.AbstractLinearSolver:
@@ -36,8 +37,19 @@ def choose(size: int, dtype: jnp.dtype) -> lx.AbstractLinearSolver:
         return SmallLU()
     if size <= DENSE:
         return DenseLU()
+    return _krylov(size, dtype)
+
+
+def choose_for_derivative(size: int, dtype: jnp.dtype, kind: str) -> lx.AbstractLinearSolver:
+    """The same for the linear system of a derivative. Of a fixed point, A = ∂F/∂x − I is as a rule close to −I, and
+    then already of some hundred unknowns a few products with A cost less than the n tangents that fill a matrix."""
+    return _krylov(size, dtype) if kind == "fixed_point" and size > MANY else choose(size, dtype)
+
+
+def _krylov(size: int, dtype: jnp.dtype) -> "Krylov":
     # One digit below the tolerance at which the equation itself is solved.
-    return Krylov(1e-1 * float(jnp.finfo(dtype).eps) ** (2 / 3))
+    tolerance = 1e-1 * float(jnp.finfo(dtype).eps) ** (2 / 3)
+    return Krylov(tolerance, dense=size <= DENSE, max_steps=100 if size <= DENSE else 500)
 
 
 def is_dense(solver: Any) -> bool:

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, PyTree
 
+from .dense import DenseLU
+
 
 class Krylov(lx.AbstractLinearSolver[lx.AbstractLinearOperator]):
-    """BiCGStab, and GMRES where that has failed.
+    """BiCGStab, and where that has failed GMRES, or with `dense` an LU decomposition.
 
     BiCGStab keeps 8 vectors and passes over them a few times for each product with A, where GMRES makes each new vector
     orthogonal to all before it: of a tridiagonal A with a million unknowns, 50 products by GMRES cost as much as 5000
@@ -23,15 +25,14 @@ class Krylov(lx.AbstractLinearSolver[lx.AbstractLinearOperator]):
     """
 
     tolerance: float = eqx.field(static=True)
+    dense: bool = eqx.field(static=True, default=False)  # whether LAPACK's LU takes the place of GMRES
     max_steps: int = eqx.field(static=True, default=500)
 
     @property
     def _stages(self) -> tuple[lx.AbstractLinearSolver, lx.AbstractLinearSolver]:
         tolerances = {"rtol": self.tolerance, "atol": self.tolerance}
-        return (
-            lx.BiCGStab(**tolerances, max_steps=self.max_steps),
-            lx.GMRES(**tolerances, restart=50, max_steps=40, stagnation_iters=10),
-        )
+        robust = DenseLU() if self.dense else lx.GMRES(**tolerances, restart=50, max_steps=40, stagnation_iters=10)
+        return lx.BiCGStab(**tolerances, max_steps=self.max_steps), robust
 
     def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> lx.AbstractLinearOperator:
         del options

@@ -103,6 +103,10 @@ class Anderson(AbstractSolver):
         return ((self.memory, self.damping), *self.retries)
 
     @property
+    def plain_steps(self) -> int | None:
+        return 5 if self.warmup else None
+
+    @property
     def settings(self) -> int:
         return len(self._each)
 

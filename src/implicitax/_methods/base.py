@@ -66,9 +66,12 @@ class AbstractSolver(eqx.Module):
     kinds: ClassVar[tuple[str, ...]] = ("fixed_point",)
     recovers: ClassVar[bool] = False  # steps back from a point where the residual is not finite
     default_max_steps: ClassVar[int] = 1000
-    # How many steps of plain iteration in a row must go well before Newton's in a first attempt (`_quick.py`), if there
-    # is to be one.
-    plain_steps: ClassVar[int | None] = None
+
+    @property
+    def plain_steps(self) -> int | None:
+        """How many steps of plain iteration a first attempt (`_quick.py`) takes before it judges how it goes; None if
+        there is to be no such attempt."""
+        return None
 
     @property
     def patience(self) -> int:

@@ -72,7 +72,10 @@ class PseudoTransient(AbstractSolver):
     linear_solver: lx.AbstractLinearSolver | None = None
     recovers = True
     default_max_steps = 200
-    plain_steps = _STREAK
+
+    @property
+    def plain_steps(self) -> int:
+        return _STREAK
 
     def resolve(self, size: int, dtype: Any) -> "PseudoTransient":
         if self.linear_solver is None:
