@@ -75,7 +75,7 @@ def test_one_factorisation_for_a_whole_jacobian(jacobian):
 def test_how_often_F_is_lowered(n, solver):
     """Once for the value, whatever the method; the derivative adds one linearisation for A and one for B.
 
-    A simple F of a few unknowns is in the two loops of a first attempt too.
+    A simple F is in the first attempt too, which has one loop, or two for a few unknowns.
     """
 
     def solve(a):
@@ -85,7 +85,7 @@ def test_how_often_F_is_lowered(n, solver):
     def times(f):
         return jax.jit(f).lower(1.0).as_text().count("chlo.lgamma")
 
-    attempts = 2 if n == 2 and isinstance(solver, ix.Auto) else 0
+    attempts = (2 if n == 2 else 1) if isinstance(solver, ix.Auto) else 0
     assert times(solve) == 1 + attempts
     assert times(jax.grad(lambda a: solve(a).sum())) <= 3 + attempts
     assert times(jax.jacfwd(solve)) <= 3 + attempts
@@ -176,7 +176,7 @@ def test_linear_solvers(n, linear_solver):
 
 
 def test_default_linear_solver_by_size_is_visible():
-    for n, name in ((2, "SmallLU"), (50, "DenseLU"), (1200, "GMRES")):
+    for n, name in ((2, "SmallLU"), (50, "DenseLU"), (200, "Krylov"), (1200, "Krylov")):
         sol = ix.fixed_point(lambda x: 0.5 * jnp.cos(x), jnp.zeros(n))
         assert sol.linear_solver.startswith(name)
     sol = ix.fixed_point(jnp.cos, 1.0, adjoint=ix.Implicit(lx.QR()))

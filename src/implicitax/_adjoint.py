@@ -235,12 +235,12 @@ def _or_zeros(like: Any, value: Array | None) -> Array:
 
 
 def _linked(block: _Block, x: Leaves) -> _Block:
-    """The block, every part of which depends on x too.
+    """The block, every part of which depends on x and on all other parts.
 
-    So it has an axis of lanes wherever x has one, and is typed as differing between the devices of a `shard_map` where
-    x is. What its parts were before is then JAX's to sort out: by a sum over lanes in the transpose of `+`.
+    So all have an axis of lanes if one of them has, and are typed as differing between the devices of a `shard_map` if
+    one is. What each was before is then JAX's to sort out: by a sum over lanes in the transpose of `+`.
     """
-    nothing = sum(jnp.sum(jnp.ravel(leaf)[:0]) for leaf in x)
+    nothing = sum((jnp.sum(jnp.ravel(leaf)[:0]) for leaf in (*x, *jax.tree.leaves(block))), jnp.zeros(()))
     return jax.tree.map(lambda leaf: leaf + nothing.astype(leaf.dtype), block)
 
 

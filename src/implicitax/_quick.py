@@ -115,7 +115,9 @@ def attempt(
         # On from where plain iteration has come to, if it was on its way; Newton's steps may have led elsewhere.
         start = x0 if few else _tree.where(end.streak > 0, end.x, x0)
         outcome = iterate(problem, method, theta, start, tolerance, max_steps - LIMIT)
-        outcome = outcome._replace(nit=outcome.nit + quick.nfev, nfev=outcome.nfev + quick.nfev)
+        # Where the guess is no point of the domain, that is all there is to say.
+        spent = jnp.where(outcome.nfev > 1, quick.nfev, 0)
+        outcome = outcome._replace(nit=outcome.nit + spent, nfev=outcome.nfev + spent)
         return jax.tree.map(lambda a, b: jnp.where(solved, a, b), quick, outcome)
 
     return jax.lax.cond(eqxi.unvmap_any(~solved), robust, lambda quick: quick, outcome)

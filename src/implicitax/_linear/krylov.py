@@ -30,9 +30,9 @@ class Krylov(lx.AbstractLinearSolver[lx.AbstractLinearOperator]):
 
     @property
     def _stages(self) -> tuple[lx.AbstractLinearSolver, lx.AbstractLinearSolver]:
-        tolerances = {"rtol": self.tolerance, "atol": self.tolerance}
-        robust = DenseLU() if self.dense else lx.GMRES(**tolerances, restart=50, max_steps=40, stagnation_iters=10)
-        return lx.BiCGStab(**tolerances, max_steps=self.max_steps), robust
+        tol = self.tolerance
+        gmres = lx.GMRES(rtol=tol, atol=tol, restart=50, max_steps=40, stagnation_iters=10)
+        return lx.BiCGStab(rtol=tol, atol=tol, max_steps=self.max_steps), DenseLU() if self.dense else gmres
 
     def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> lx.AbstractLinearOperator:
         del options

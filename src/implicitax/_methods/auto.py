@@ -26,6 +26,9 @@ class Auto(AbstractSolver):
     For a fixed point it aims at the one that plain iteration from x0 reaches, in fewer evaluations, and converges where
     plain iteration oscillates or leaves the domain of F. `Solution.solver` says what was chosen.
 
+    If F has few operations, both begin with an attempt that costs next to nothing beside F: plain iteration as long as
+    it converges fast, and up to 4 unknowns a few steps of it and then Newton's.
+
     ```python
     >>> import implicitax as ix
     >>> sol = ix.fixed_point(lambda x: 10 / x**2, 2.0)  # plain iteration diverges: ∂F/∂x = −2
