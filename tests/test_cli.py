@@ -122,8 +122,10 @@ def test_memory_grows_unrolled_only(demo: Demo) -> None:
     assert len(rows) == 4 * len(STEPS)
     few, many = STEPS
     assert _bytes(rows[many, "unrolled"]) > 10 * _bytes(rows[few, "unrolled"])
-    for way in ("same loop", "Picard", "Auto"):
+    for way in ("same loop", "Picard"):
         assert _bytes(rows[many, way]) == _bytes(rows[few, way])
+    # With so few steps `Auto` makes no first attempt, which has variables of its own.
+    assert _bytes(rows[many, "Auto"]) < 2 * _bytes(rows[few, "Auto"])
 
 
 def test_unconverged_derivative_is_refused(demo: Demo) -> None:
