@@ -61,7 +61,7 @@ def fixed_point(
     - `has_aux`: whether F returns a pair `(value, aux)`. `Solution.aux` is then `aux` at x, with derivatives.
     - `error_estimate`: whether to compute `Solution.error`.
     - `throw`: whether a failure raises. If not, it is in `Solution.status`, and the derivative is NaN. Inside `jit` the
-      check is a callback behind a branch: about 1 µs a call (`benchmarks/throw.py`), but in the way of export, of
+      check is a callback behind a branch. It costs next to nothing (`docs/fast.md`), but is in the way of export, of
       persistent compilation caches, and of `shard_map`; there use `throw=False` and look at `Solution.success`.
 
     **Returns:** a `Solution`.
