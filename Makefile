@@ -6,10 +6,11 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check lint types docs format bench dist test-lowest clean
+.PHONY: help demo models test check lint types docs format bench dist test-lowest clean
 
 help:
 	@echo "make demo         solve and differentiate two small systems, and draw them in demo.png"
+	@echo "make models       solve the four models of examples/ at full size, and draw docs/images/*.png"
 	@echo "make test         run all tests"
 	@echo "make check        what a change has to pass: lint, types, docs, test"
 	@echo "make format       format the code, and repair what ruff can repair"
@@ -21,6 +22,14 @@ help:
 
 demo: $(VENV)/.installed-cli
 	$(BIN)/implicitax demo
+
+# One only: make models MODELS=canopy
+MODELS ?= canopy digits bratu demand
+models: $(VENV)/.installed-dev
+	@set -e; for model in $(MODELS); do \
+		echo "== $$model"; \
+		$(BIN)/python examples/$$model.py --full --figure docs/images/$$model.png; \
+	done
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto

@@ -18,6 +18,7 @@ ORDER = (
     "_checks",
     "_problem",
     "_solution",
+    "_watch",
     "_linear.neumann",
     "_linear.dense",
     "_linear.gmres",

@@ -11,8 +11,9 @@ from . import _linear, _tree
 from ._bounds import Bounds
 from ._methods import AbstractSolver, Evaluation, Tolerance, ratio
 from ._problem import Equations
-from ._solution import Status
+from ._solution import History, Status
 from ._tree import Leaves
+from ._watch import Record, Seen, Watch
 
 _CHANGED = 0.1  # relative change of the residual of a failed row at which it is tried again
 
@@ -26,6 +27,7 @@ class Outcome(NamedTuple):
     nfev: Int[Array, "*rows"]
     residual: Float[Array, "*rows"]
     component: Int[Array, "*rows"]
+    history: History | None = None
 
 
 class _Carry(NamedTuple):
@@ -41,6 +43,14 @@ class _Carry(NamedTuple):
     pressed: Int[Array, "*rows"]  # the first unknown that lies against a bound at x; their number if none does
     setting: Int[Array, "*rows"]  # of the method's settings, the one in use
     waiting: Bool[Array, "*rows"]  # a row that has ended, but has to be looked at again
+
+
+class _Whole(NamedTuple):
+    """What the loop carries: that of each row, whether all had ended before, and what is recorded."""
+
+    each: _Carry
+    quiet: Bool[Array, ""]
+    record: Record | None
 
 
 class _Quiet(NamedTuple):
@@ -67,6 +77,7 @@ def iterate(
     max_steps: int,
     batch_axis: int | None = None,
     bounds: Bounds | None = None,
+    watch: Watch | None = None,
 ) -> Outcome:
     """Iterates until the residual at the point last evaluated meets the tolerance.
 
@@ -115,7 +126,7 @@ def iterate(
             waiting=zero != 0,
         )
 
-    def advance(carry: _Carry, residual: Leaves, A: Any, limits: _Limits, quiet: _Quiet) -> _Carry:
+    def advance(carry: _Carry, residual: Leaves, A: Any, limits: _Limits, quiet: _Quiet) -> tuple[_Carry, Seen]:
         tolerance = limits.tolerance
         finite = _tree.is_finite(residual)
 
@@ -157,10 +168,12 @@ def iterate(
             waiting=status != Status.RUNNING,
         )
         if rows is not None:
-            return _either(
+            following = _either(
                 carry.status == Status.RUNNING, halt(carry, following), wait(carry, error, residual, quiet, limits)
             )
-        return renew_where(retries(following), following, limits)
+        else:
+            following = renew_where(retries(following), following, limits)
+        return following, Seen.of(carry.x, following.x, residual, error)
 
     def retries(carry: _Carry) -> Bool[Array, ""]:
         """Whether the method has another setting for what has just failed."""
@@ -238,19 +251,22 @@ def iterate(
         )
         start, advance, finish = jax.vmap(start), jax.vmap(advance, in_axes=(0, 0, 0, 0, None)), jax.vmap(finish)
 
-    def body(carry: tuple[_Carry, Bool[Array, ""]]) -> tuple[_Carry, Bool[Array, ""]]:
-        each, before = carry
-        residual, A = evaluate(each.x)
-        quiet = _Quiet(~jnp.any(each.status == Status.RUNNING), before)
-        return advance(each, residual, A, limits, quiet), quiet.now
+    watch = watch or Watch()
 
-    def unfinished(carry: tuple[_Carry, Bool[Array, ""]]) -> Bool[Array, ""]:
-        running = carry[0].status == Status.RUNNING
-        return running if rows is None else jnp.any(running | carry[0].waiting)
+    def body(carry: _Whole) -> _Whole:
+        residual, A = evaluate(carry.each.x)
+        quiet = _Quiet(~jnp.any(carry.each.status == Status.RUNNING), carry.quiet)
+        each, seen = advance(carry.each, residual, A, limits, quiet)
+        return _Whole(each, quiet.now, watch.look(carry.record, seen))
 
-    first = _tree.varying((start(limits), jnp.zeros((), bool)), (*theta, *x0))
-    outcome = finish(jax.lax.while_loop(unfinished, body, first)[0], limits)
-    return outcome._replace(x=_tree.rows_back(outcome.x, batch_axis))
+    def unfinished(carry: _Whole) -> Bool[Array, ""]:
+        running = carry.each.status == Status.RUNNING
+        return running if rows is None else jnp.any(running | carry.each.waiting)
+
+    first = _Whole(start(limits), jnp.zeros((), bool), watch.start(dtype, rows))
+    end = jax.lax.while_loop(unfinished, body, _tree.varying(first, (*theta, *x0)))
+    outcome = finish(end.each, limits)
+    return outcome._replace(x=_tree.rows_back(outcome.x, batch_axis), history=watch.end(end.record))
 
 
 def _where_bad(finite: Bool[Array, ""], residual: Leaves, component: Int[Array, ""]) -> Int[Array, ""]:

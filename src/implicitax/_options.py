@@ -12,6 +12,7 @@ from ._methods import AbstractSolver, Auto, Newton, NewtonKrylov, Picard
 from ._methods.foreign import FOREIGN
 from ._problem import Problem
 from ._rows import RowKrylov
+from ._watch import Watch, check_watch
 
 
 class Options(NamedTuple):
@@ -24,10 +25,18 @@ class Options(NamedTuple):
     throw: bool
     batch_axis: int | None = None
     polish: bool = False
+    watch: Watch = Watch()
 
 
 def decide(
-    problem: Problem, solver: Any, adjoint: Any, max_steps: Any, throw: bool, batch_axis: int | None = None
+    problem: Problem,
+    solver: Any,
+    adjoint: Any,
+    max_steps: Any,
+    throw: bool,
+    batch_axis: int | None = None,
+    history: bool = False,
+    progress: bool = False,
 ) -> Options:
     """The options of this problem, with every default filled in."""
     dtype = _tree.work_dtype(problem.x_struct)
@@ -64,7 +73,10 @@ def decide(
                 "Leave it out, or pass a Python integer.",
             )
         )
-    return Options(solver, adjoint, linear_solver, int(max_steps), bool(throw), batch_axis, polish)
+    ours = isinstance(solver, AbstractSolver) and not isinstance(adjoint, Unrolled)
+    check_watch(problem.caller, history, progress, ours)
+    watch = Watch(problem.caller, int(max_steps), bool(history), bool(progress))
+    return Options(solver, adjoint, linear_solver, int(max_steps), bool(throw), batch_axis, polish, watch)
 
 
 def _check_adjoint(problem: Problem, adjoint: Any) -> AbstractAdjoint:

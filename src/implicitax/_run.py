@@ -55,10 +55,13 @@ def run(
 def _find(
     problem: Problem, options: Options, theta: Leaves, x0: Leaves, tolerance: Tolerance, bounds: Bounds | None
 ) -> Outcome:
-    alone = bounds is None and options.batch_axis is None
+    # The attempt shows nothing of its iterations.
+    alone = bounds is None and options.batch_axis is None and not options.watch
     if alone and suits(problem, options.solver, options.max_steps):
         return attempt(problem, options.solver, theta, x0, tolerance, options.max_steps)
-    return iterate(problem, options.solver, theta, x0, tolerance, options.max_steps, options.batch_axis, bounds)
+    return iterate(
+        problem, options.solver, theta, x0, tolerance, options.max_steps, options.batch_axis, bounds, options.watch
+    )
 
 
 def attach(

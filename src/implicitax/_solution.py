@@ -116,6 +116,21 @@ def _indices(failed: np.ndarray) -> str:
     return f"{'index' if len(indices) == 1 else 'indices'} {shown}{', ...' if len(indices) > 10 else ''}"
 
 
+class History(eqx.Module):
+    """What was seen while a solve ran, an entry for each evaluation of F along the last axis; NaN after the last.
+
+    - `residual`: max |F(x) − x|, or max |R(x)|; infinite where it was not finite.
+    - `error`: the same in units of the tolerance: at most 1 where the solve may stop.
+    - `step`: max |x_next − x|, to the point evaluated next.
+    - `every`: of how many evaluations one has an entry: 1 up to 1000 evaluations, then 2, up to 2000, then 4, ...
+    """
+
+    residual: Float[Array, "... entries"]
+    error: Float[Array, "... entries"]
+    step: Float[Array, "... entries"]
+    every: Int[Array, "..."]
+
+
 class Solution(eqx.Module):
     """The result of `fixed_point` or `root`. Under `vmap` every field has the lanes as leading axes.
 
@@ -128,6 +143,8 @@ class Solution(eqx.Module):
     - `residual`: max |F(x) − x|, or max |R(x)|, at `x`.
     - `aux`: what F returned beside its value, at `x`; None without `has_aux=True`.
     - `error`: an estimate of max |x − x*|; None without `error_estimate=True`.
+    - `history`: a record with the arrays `residual`, `error` (in units of the tolerance) and `step`, an entry for each
+      evaluation of F along the last axis, NaN after the last; None without `history=True`.
     - `solver`, `linear_solver`: what solved it, and what solves the linear systems of its derivative, as text.
     """
 
@@ -140,6 +157,7 @@ class Solution(eqx.Module):
     component: Int[Array, "..."]  # the first real unknown that was not finite; their number if all were
     error: Float[Array, "..."] | None
     summary: Summary
+    history: History | None = None
 
     @property
     def success(self) -> Bool[Array, "..."]:

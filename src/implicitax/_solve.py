@@ -31,6 +31,8 @@ def fixed_point(
     bounds: Any = None,
     has_aux: bool = False,
     error_estimate: bool = False,
+    history: bool = False,
+    progress: bool = False,
     throw: bool = True,
 ) -> Solution:
     r"""Solves the fixed point `x = F(x, *args)`, with exact derivatives.
@@ -60,6 +62,11 @@ def fixed_point(
       only: a step is shortened in the components that it would take out. x0 must be inside.
     - `has_aux`: whether F returns a pair `(value, aux)`. `Solution.aux` is then `aux` at x, with derivatives.
     - `error_estimate`: whether to compute `Solution.error`.
+    - `history`: whether to record the residual, the error in units of the tolerance and the step of each evaluation in
+      `Solution.history`, at most 1000 entries. Slower: without the first attempt that simple problems begin with.
+      `plot_convergence` draws it; of a solve that fails it is there under `throw=False`.
+    - `progress`: whether to show a bar on stderr, which is full when the residual meets the tolerance. Works inside
+      `jit`; under `vmap` it shows the worst lane. Needs the extra `cli`.
     - `throw`: whether a failure raises. If not, it is in `Solution.status`, and the derivative is NaN. Inside `jit` the
       check is a callback behind a branch. It costs next to nothing (`docs/fast.md`), but is in the way of export, of
       persistent compilation caches, and of `shard_map`; there use `throw=False` and look at `Solution.success`.
@@ -100,6 +107,8 @@ def fixed_point(
         bounds=bounds,
         has_aux=has_aux,
         error_estimate=error_estimate,
+        history=history,
+        progress=progress,
         throw=throw,
     )
 
@@ -117,6 +126,8 @@ def root(
     bounds: Any = None,
     has_aux: bool = False,
     error_estimate: bool = False,
+    history: bool = False,
+    progress: bool = False,
     throw: bool = True,
 ) -> Solution:
     """Solves `R(x, *args) = 0`, with exact derivatives: `∂R/∂x ẋ = −∂R/∂θ θ̇` at the solution.
@@ -157,6 +168,8 @@ def root(
         bounds=bounds,
         has_aux=has_aux,
         error_estimate=error_estimate,
+        history=history,
+        progress=progress,
         throw=throw,
     )
 
@@ -177,11 +190,14 @@ def solve_problem(
     bounds: Any = None,
     has_aux: bool = False,
     error_estimate: bool = False,
+    history: bool = False,
+    progress: bool = False,
     throw: bool = True,
 ) -> Solution:
     """Problem, options, the compiled solve, the Solution."""
     problem, theta, x = hoist(kind, caller, F, x0, args, has_aux)
-    plan = planned(run, problem, error_estimate, solver, adjoint, max_steps, throw, batch_axis)
+    choices = solver, adjoint, max_steps, throw, batch_axis, history, progress
+    plan = planned(run, problem, error_estimate, *choices)
     tolerance, limits = tolerances(problem, rtol, atol), box(problem, plan.options, bounds)
     found = plan.compiled(plan.arrays, theta, x, tolerance, limits)
     return conclude(problem, plan, found)
@@ -236,7 +252,7 @@ def _summary(problem: Problem, static: Options) -> Summary:
 def conclude(problem: Problem, plan: Plan, found: Found) -> Solution:
     """The Solution; under `throw=True` an error if it is none."""
     x, aux, summary = found.x, found.aux, plan.summary
-    status, nit, nfev, residual, component = found.outcome[1:]
+    status, nit, nfev, residual, component, history = found.outcome[1:]
     if plan.options.throw and isinstance(status, Tracer):
 
         def text(failed: Any, *numbers: Any) -> str:
@@ -253,6 +269,7 @@ def conclude(problem: Problem, plan: Plan, found: Found) -> Solution:
         component=component,
         error=found.error,
         summary=summary,
+        history=history,
     )
     if plan.options.throw and not isinstance(status, Tracer) and np.any(np.asarray(status) != Status.CONVERGED):
         raise ConvergenceError(f"`{summary.caller}`: {sol.message}")

@@ -24,6 +24,7 @@ class _Rung(NamedTuple):
     weights: int
     start: int
     evaluations: int
+    distance: float = 0  # of a start elsewhere from the guess, in sizes of the guess
 
 
 _BACKTRACKED, _UNDAMPED, _DOGLEG, _MARQUARDT = range(4)
@@ -38,7 +39,11 @@ RUNGS = (
     _Rung(_UNDAMPED, _EQUAL, _GUESS, 60),
     _Rung(_MARQUARDT, _BY_SIZE, _BEST, 100),
     _Rung(_MARQUARDT, _EQUAL, _BEST, 200),
-    *(_Rung(_BACKTRACKED, _BY_TOLERANCE, _ELSEWHERE, 60) for _ in range(5)),
+    *(_Rung(_BACKTRACKED, _BY_TOLERANCE, _ELSEWHERE, 60, 1.0) for _ in range(5)),
+    _Rung(_DOGLEG, _EQUAL, _ELSEWHERE, 60, 0.3),
+    _Rung(_DOGLEG, _EQUAL, _ELSEWHERE, 60, 1.0),
+    _Rung(_BACKTRACKED, _BY_TOLERANCE, _ELSEWHERE, 60, 3.0),
+    _Rung(_DOGLEG, _EQUAL, _ELSEWHERE, 60, 3.0),
 )
 _PATIENCE = 10  # evaluations in which the norm must fall to half if the rung's share is used up
 _MEMORY = 6  # a backtracked step must decrease the norm below the largest of the last so many,
@@ -76,7 +81,7 @@ class Ladder(AbstractSolver):
     3. Newton's method without backtracking, from x0.
     4. Levenberg-Marquardt, the rows of R weighted by what they change with x, from the best point so far.
     5. Levenberg-Marquardt, the rows of R as they are, from the best point so far.
-    6. The first again, from five points at random around x0, always the same.
+    6. The first two again, from nine points around x0, drawn at random, always the same.
 
     A rung ends where it stalls, where A is singular, or when its share of evaluations is used up without progress. A
     point where R is not finite is a step too long on every rung. Whatever the rung, one iteration evaluates R and A
@@ -107,7 +112,7 @@ class Ladder(AbstractSolver):
     linear_solver: lx.AbstractLinearSolver | None = None
     kinds = ("fixed_point", "root")
     recovers = True
-    default_max_steps = 1000
+    default_max_steps = 1200
 
     @property
     def settings(self) -> int:
@@ -131,7 +136,8 @@ class Ladder(AbstractSolver):
     def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
         where = _column("start")[setting]
         vector = _tree.ravel(x0)
-        noise = np.random.default_rng(0).normal(size=(len(RUNGS), vector.size)).astype(vector.dtype)
+        noise = np.random.default_rng(0).normal(size=(len(RUNGS), vector.size))
+        noise = (noise * np.array([[rung.distance] for rung in RUNGS])).astype(vector.dtype)
         size = jnp.maximum(jnp.abs(vector), jnp.mean(jnp.abs(vector)))
         size = jnp.where(jnp.any(vector != 0), size, 1)
         elsewhere = _tree.unravel(vector + size * jnp.asarray(noise)[setting], x0)
