@@ -48,7 +48,7 @@ def decide(
     if isinstance(adjoint, Unrolled):
         solver = _unrollable(problem, solver)
     elif isinstance(solver, Auto):
-        solver = solver.choose(problem.kind, size)
+        solver = solver.choose(problem.kind, size, batch_axis is not None)
     if isinstance(solver, AbstractSolver):
         solver = solver.resolve(size, dtype)
     if isinstance(solver, NewtonKrylov):

@@ -11,11 +11,12 @@ from jaxtyping import Array, Bool, Float, Int
 from .. import _linear, _tree
 from .._solution import Status
 from .._tree import Leaves
-from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
+from .base import AbstractSolver, Evaluation, Proposal, Tolerance, around, typical_size
 
 RETRIES = ((5, 0.5), (10, 0.2), (3, 0.05))  # pairs (memory, damping) that serve where the first setting fails
 _SMALLEST_DAMPING = 1e-6
 _GROWTH = 3.0  # a residual this much larger than the best one is worse, not just not monotone
+_PATIENT = 1_000_000  # steps of plain iteration, when all else has failed: until it does, too
 _STREAK = 8  # steps of plain iteration in a row that must decrease the residual before acceleration begins,
 _FAR = 10.0  # and growth of the residual at which plain iteration counts as diverging
 
@@ -59,6 +60,8 @@ class Anderson(AbstractSolver):
       the residual has grown tenfold.
     - `retries`: further pairs (memory, damping), tried in turn, from the best point so far, when a setting has failed:
       no better point in 50 evaluations, or a damping below 1e-6.
+    - `restarts`: how often the first pair is tried again after them: from x0, with plain iteration for as long as that
+      may take, and then from points around x0 that are drawn at random, always the same.
 
     **Cost:** an iteration is one evaluation of F, and about `3·memory` passes over the state.
 
@@ -83,6 +86,7 @@ class Anderson(AbstractSolver):
     regularisation: float | None = None
     warmup: int = eqx.field(default=0, static=True)
     retries: tuple[tuple[int, float], ...] = eqx.field(default=(), static=True)
+    restarts: int = eqx.field(default=0, static=True)
     recovers = True
     default_max_steps = 1000
 
@@ -100,7 +104,8 @@ class Anderson(AbstractSolver):
 
     @property
     def _each(self) -> tuple[tuple[int, float | Array], ...]:
-        return ((self.memory, self.damping), *self.retries)
+        first = self.memory, self.damping
+        return (first, *self.retries, *(first for _ in range(self.restarts)))
 
     @property
     def plain_steps(self) -> int | None:
@@ -112,11 +117,16 @@ class Anderson(AbstractSolver):
 
     @property
     def patience(self) -> int:
-        return 50 if self.retries else 500
+        return 50 if self.settings > 1 else 500
 
     def resolve(self, size: int, dtype: Any) -> "Anderson":
-        (memory, _), *retries = ((min(memory, size), damping) for memory, damping in self._each)
-        return dataclasses.replace(self, memory=memory, retries=tuple(retries))
+        retries = tuple((min(memory, size), damping) for memory, damping in self.retries)
+        return dataclasses.replace(self, memory=min(self.memory, size), retries=retries)
+
+    def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
+        tried = 1 + len(self.retries)
+        scattered = _tree.where(setting == tried, x0, around(x0, best, setting - tried))
+        return _tree.where(setting < tried, best, scattered)
 
     def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
         dtype = _tree.work_dtype(x)
@@ -140,7 +150,7 @@ class Anderson(AbstractSolver):
             first=jnp.asarray(True),
             memory=jnp.asarray(memories, jnp.int32)[setting],
             limit=damping,
-            plain=jnp.where(setting == 0, self.warmup, 0).astype(jnp.int32),
+            plain=jnp.select([setting == 0, setting == 1 + len(self.retries)], [self.warmup, _PATIENT]),
             streak=zero,
         )
 
@@ -163,7 +173,8 @@ class Anderson(AbstractSolver):
 
         # Plain iteration comes first: until it evidently converges, or evidently does not.
         streak = jnp.where(better, state.streak + 1, 0)
-        lost = (state.plain > 0) & ~fresh & (~at.finite | (size > _FAR * best_size))
+        far = (size > _FAR * best_size) & (state.plain <= self.warmup)
+        lost = (state.plain > 0) & ~fresh & (~at.finite | far)
         plain = jnp.where(lost | (streak > _STREAK), 0, jnp.maximum(state.plain - 1, 0))
 
         accepted = fresh | (at.finite & ((size <= _GROWTH * state.best_size) | (state.plain > 0)))

@@ -20,8 +20,10 @@ class Auto(AbstractSolver):
 
     | | few unknowns (n ≤ 8) | more | n > 1000 |
     |---|---|---|---|
-    | `fixed_point` | `PseudoTransient()` | `Anderson(10, warmup=30, retries=…)` | the same |
+    | `fixed_point` | `PseudoTransient(restarts=3)` | `Anderson(10, warmup=30, retries=…, restarts=4)` | the same |
     | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov()` |
+
+    In a batch, which waits for its last row, there are no restarts.
 
     For a fixed point it aims at the one that plain iteration from x0 reaches, in fewer evaluations, and converges where
     plain iteration oscillates or leaves the domain of F. `Solution.solver` says what was chosen.
@@ -33,19 +35,19 @@ class Auto(AbstractSolver):
     >>> import implicitax as ix
     >>> sol = ix.fixed_point(lambda x: 10 / x**2, 2.0)  # plain iteration diverges: ∂F/∂x = −2
     >>> print(round(float(sol.x), 3), sol.solver)
-    2.154 PseudoTransient(linear_solver=SmallLU())
+    2.154 PseudoTransient(linear_solver=SmallLU(), restarts=3)
 
     ```
     """
 
     kinds = ("fixed_point", "root")
 
-    def choose(self, kind: str, size: int) -> AbstractSolver:
+    def choose(self, kind: str, size: int, batch: bool = False) -> AbstractSolver:
         if kind == "root":
             return Ladder() if size <= _linear.DENSE else NewtonKrylov()
         if size <= FEW:
-            return PseudoTransient()
-        return Anderson(memory=10, warmup=30, retries=RETRIES)
+            return PseudoTransient(restarts=0 if batch else 3)
+        return Anderson(memory=10, warmup=30, retries=RETRIES, restarts=0 if batch else 4)
 
     def init(self, x: Leaves, setting: Array) -> Any:
         raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")

@@ -108,6 +108,22 @@ class AbstractSolver(eqx.Module):
         """The next point, given the evaluation at the one proposed last (the guess at first)."""
 
 
+def around(x0: Leaves, best: Leaves, number: Int[Array, ""]) -> Leaves:
+    """A point scattered around x0 by about the size of each unknown there or at the best point; others by number."""
+
+    def scatter(x: Array, y: Array, leaf: int) -> Array:
+        size = jnp.maximum(jnp.abs(x), jnp.abs(y))
+        mean = jnp.sum(size) / max(x.size, 1)
+        size = jnp.where(size > 0, size, jnp.where(mean > 0, mean, 1))
+        # Digits of a sine serve as random numbers in [−√3, √3), which have variance 1; a table would be a constant as
+        # large as x, and a true generator takes longer to compile.
+        angle = 12.9898 * jnp.arange(1, x.size + 1, dtype=x.dtype) + 78.233 * (number + leaf + 1).astype(x.dtype)
+        digits = 437.585453 * jnp.sin(angle).reshape(x.shape)
+        return x + size * 3**0.5 * (2 * (digits - jnp.floor(digits)) - 1)
+
+    return tuple(scatter(x, y, leaf) for leaf, (x, y) in enumerate(zip(x0, best)))
+
+
 def typical_size(x: Leaves, tolerance: Tolerance, residual: Leaves | None = None) -> Leaves:
     """The size of each unknown that makes it comparable with the others: its tolerance at x and, if given, at F(x)."""
     size = tolerance.at(x)

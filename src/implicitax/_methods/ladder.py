@@ -42,8 +42,8 @@ RUNGS = (
     *(_Rung(_BACKTRACKED, _BY_TOLERANCE, _ELSEWHERE, 60, 1.0) for _ in range(5)),
     _Rung(_DOGLEG, _EQUAL, _ELSEWHERE, 60, 0.3),
     _Rung(_DOGLEG, _EQUAL, _ELSEWHERE, 60, 1.0),
-    _Rung(_BACKTRACKED, _BY_TOLERANCE, _ELSEWHERE, 60, 3.0),
     _Rung(_DOGLEG, _EQUAL, _ELSEWHERE, 60, 3.0),
+    _Rung(_BACKTRACKED, _BY_TOLERANCE, _ELSEWHERE, 60, 3.0),  # the last one tells whether A is singular
 )
 _PATIENCE = 10  # evaluations in which the norm must fall to half if the rung's share is used up
 _MEMORY = 6  # a backtracked step must decrease the norm below the largest of the last so many,

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, Float, Int
@@ -9,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .. import _linear, _tree
 from .._solution import Status
 from .._tree import Leaves
-from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
+from .base import AbstractSolver, Evaluation, Proposal, Tolerance, around, typical_size
 
 _STREAK = 5  # steps of plain iteration in a row that must decrease the residual before Newton's take over,
 _PLAIN = 30  # steps of plain iteration in all before it counts as not converging,
@@ -51,11 +52,12 @@ class PseudoTransient(AbstractSolver):
     **Arguments:**
 
     - `linear_solver`: a Lineax solver that factorises matrices; by default by size, `SmallLU` or LAPACK's LU.
+    - `restarts`: how often it begins again where it fails, from points around x0 that are drawn at random, always the
+      same. It has failed where it finds no better point in 50 evaluations, or h has fallen below 1e-9.
 
     **Cost:** an iteration is one evaluation of F together with n of its tangents, and one dense linear solve.
 
-    **Fails:** with `Status.STALLED` where not even a step of 1e-9 of plain iteration goes well (F is discontinuous, or
-    not finite all around).
+    **Fails:** with `Status.STALLED` where the last start has failed: F is discontinuous, or not finite all around.
 
     **Source:** Kelley and Keyes, SIAM J. Numer. Anal. 35 (1998) 508, doi:10.1137/S0036142996304796; the step control
     by the agreement with the linear model is ours.
@@ -70,16 +72,28 @@ class PseudoTransient(AbstractSolver):
     """
 
     linear_solver: lx.AbstractLinearSolver | None = None
+    restarts: int = eqx.field(default=0, static=True)
     recovers = True
-    default_max_steps = 200
+    default_max_steps = 300
 
     @property
     def plain_steps(self) -> int:
         return _STREAK
 
+    @property
+    def settings(self) -> int:
+        return 1 + self.restarts
+
+    @property
+    def patience(self) -> int:
+        return 50
+
+    def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
+        return around(x0, best, setting - 1)
+
     def resolve(self, size: int, dtype: Any) -> "PseudoTransient":
         if self.linear_solver is None:
-            return PseudoTransient(_linear.choose(min(size, _linear.DENSE), dtype))
+            return PseudoTransient(_linear.choose(min(size, _linear.DENSE), dtype), self.restarts)
         if not _linear.is_dense(self.linear_solver):
             raise ValueError(
                 "`PseudoTransient(linear_solver=...)`: expected a solver that factorises a matrix, got "
