@@ -19,7 +19,7 @@ def test_auto_solves_the_systems_of_the_literature(name):
     system = BY_NAME[name]
     starts = np.stack([system.start(factor) for factor in system.factors])
     sol = jax.vmap(lambda x0: ix.root(system.R, x0, system.p, throw=False))(starts)
-    for factor, x, status in zip(system.factors, np.asarray(sol.x), np.asarray(sol.status)):
+    for x, status in zip(np.asarray(sol.x), np.asarray(sol.status)):
         solved = status == ix.Status.CONVERGED
         assert solved == system.solvable
         if solved:

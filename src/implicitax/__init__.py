@@ -4,8 +4,11 @@ from ._adjoints import Implicit as Implicit
 from ._adjoints import Neumann as Neumann
 from ._adjoints import OneStep as OneStep
 from ._adjoints import Unrolled as Unrolled
+from ._convergence import plot_convergence as plot_convergence
 from ._custom import custom_fixed_point as custom_fixed_point
 from ._custom import custom_root as custom_root
+from ._diagnose import Diagnosis as Diagnosis
+from ._diagnose import diagnose as diagnose
 from ._errors import ConvergenceError as ConvergenceError
 from ._layers import FixedPointLayer as FixedPointLayer
 from ._layers import RootLayer as RootLayer

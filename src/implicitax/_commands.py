@@ -1,12 +1,17 @@
 """The commands of `implicitax`. Needs the extra `cli`; `cli.py` sees to that."""
 
+import json
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import jax
 import typer
 from rich.console import Console
 
-from . import _demo, _plot
+import implicitax as ix
+
+from . import _bench, _demo, _plot, _target
 
 app = typer.Typer(
     help="Differentiable implicit layers in JAX: fixed points and roots, solved and differentiated exactly.",
@@ -37,6 +42,92 @@ def demo(
     two roots. A figure shows the equations, their crossings and the paths of the iterates.
     """
     _demo.demonstrate(Console(), _check_plot(plot), _parse_steps(steps))
+
+
+class Kind(StrEnum):
+    fixed_point = "fixed_point"
+    root = "root"
+
+
+SOLVERS: dict[str, Any] = {
+    solver.__name__.lower(): solver
+    for solver in (
+        ix.Auto,
+        ix.Picard,
+        ix.Anderson,
+        ix.PseudoTransient,
+        ix.Broyden,
+        ix.Newton,
+        ix.Ladder,
+        ix.NewtonKrylov,
+    )
+}
+
+
+@app.command()
+def diagnose(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="The function F, as package.module:F or file.py:F, with --x0; or a function without arguments that "
+            "returns (F, x0, args).",
+            show_default=False,
+        ),
+    ],
+    x0: Annotated[str | None, typer.Option(help='The guess as JSON: 1.5, [1.5, 3.5], {"T": [300, 301]}.')] = None,
+    args: Annotated[str | None, typer.Option(help="The further arguments of F as a JSON list.")] = None,
+    kind: Annotated[Kind, typer.Option(help="x = F(x), or F(x) = 0.")] = Kind.fixed_point,
+    solver: Annotated[str, typer.Option(help=f"One of {', '.join(SOLVERS)}.")] = "auto",
+    max_steps: Annotated[int | None, typer.Option(min=0, help="The most iterations, as in your model.")] = None,
+    batch_axis: Annotated[int | None, typer.Option(help="The axis of the rows, if F is written for a batch.")] = None,
+    x64: Annotated[bool, typer.Option(help="Compute in double precision.")] = True,
+    plot: Annotated[Path | None, typer.Option(help="Where to save the figure.", dir_okay=False)] = None,
+    output: Annotated[Path | None, typer.Option("--json", help="Where to save the numbers.", dir_okay=False)] = None,
+) -> None:
+    """Say whether the solution of x = F(x, *args) is right, and its gradient; and what is wrong if not.
+
+    Ends with 0 if nothing is wrong, with 1 if something is, and with 2 if the problem cannot be read.
+    """
+    if plot is not None:
+        _check_plot(plot)
+    if output is not None and not output.parent.is_dir():
+        raise typer.BadParameter(f"expected a folder that exists, got {output.parent}.", param_hint="--json")
+    if solver.lower() not in SOLVERS:
+        raise typer.BadParameter(f"expected one of {', '.join(SOLVERS)}, got {solver}.", param_hint="--solver")
+    jax.config.update("jax_enable_x64", x64)
+    try:
+        F, guess, given = _target.problem(_target.load(target), x0, args)
+    except _target.TargetError as error:
+        raise typer.BadParameter(str(error), param_hint="TARGET") from error
+    with Console(stderr=True).status("Solving, and comparing derivatives ..."):
+        report = ix.diagnose(
+            F,
+            guess,
+            *given,
+            kind=kind.value,
+            solver=SOLVERS[solver.lower()](),
+            max_steps=max_steps,
+            batch_axis=batch_axis,
+        )
+    Console().print(report)
+    if plot is not None:
+        report.plot().savefig(plot, dpi=200)
+    if output is not None:
+        output.write_text(json.dumps(report.to_dict(), indent=1))
+    raise typer.Exit(0 if report.healthy else 1)
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller problems: some seconds.")] = False,
+    output: Annotated[Path | None, typer.Option("--json", help="Where to save the numbers.", dir_okay=False)] = None,
+) -> None:
+    """Measure on this machine: values and gradients of four problems, beside Optimistix and a rule written by hand."""
+    if output is not None and not output.parent.is_dir():
+        raise typer.BadParameter(f"expected a folder that exists, got {output.parent}.", param_hint="--json")
+    rows = _bench.measure_all(Console(), quick)
+    if output is not None:
+        output.write_text(json.dumps(rows, indent=1))
 
 
 def _check_plot(plot: Path) -> Path:

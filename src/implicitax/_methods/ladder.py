@@ -40,9 +40,7 @@ RUNGS = (
     _Rung(_MARQUARDT, _BY_SIZE, _BEST, 100),
     _Rung(_MARQUARDT, _EQUAL, _BEST, 200),
     *(_Rung(_BACKTRACKED, _BY_TOLERANCE, _ELSEWHERE, 60, 1.0) for _ in range(5)),
-    _Rung(_DOGLEG, _EQUAL, _ELSEWHERE, 60, 0.3),
-    _Rung(_DOGLEG, _EQUAL, _ELSEWHERE, 60, 1.0),
-    _Rung(_DOGLEG, _EQUAL, _ELSEWHERE, 60, 3.0),
+    *(_Rung(_DOGLEG, _EQUAL, _ELSEWHERE, 60, distance) for distance in (0.3, 1.0, 3.0)),
     _Rung(_BACKTRACKED, _BY_TOLERANCE, _ELSEWHERE, 60, 3.0),  # the last one tells whether A is singular
 )
 _PATIENCE = 10  # evaluations in which the norm must fall to half if the rung's share is used up
@@ -317,8 +315,5 @@ def _judge(
     trusted = (kind == _DOGLEG) | (kind == _MARQUARDT)
     trust = jnp.select([kind == _DOGLEG, kind == _MARQUARDT], [radius, parameter], fraction)
     accepted = state.first | jnp.where(trusted, good, descends)
-    return (
-        accepted,
-        jnp.where(state.first, state.trust, trust).astype(size.dtype),
-        jnp.where(state.first, state.growth, growth).astype(size.dtype),
-    )
+    unless_first = lambda old, new: jnp.where(state.first, old, new).astype(size.dtype)
+    return accepted, unless_first(state.trust, trust), unless_first(state.growth, growth)

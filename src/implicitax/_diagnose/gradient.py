@@ -1,0 +1,114 @@
+"""The derivative of the solution, by several ways."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import _tree
+from .._adjoints import Unrolled
+from .._methods import Picard
+from .._methods.base import typical_size
+from .._solution import Status
+from .._tree import Leaves
+from .problem import Case
+from .record import Parameter
+
+STEP = 1e-5  # of central differences, relative to the parameter, in float64; in float32 1e-2
+_MOST_LEAVES = 40
+_UNROLLED = 5000  # iterations, times unknowns in 10^6, up to which a reference by unrolling is affordable
+
+
+def compare(
+    case: Case, solver: Any, x: Leaves, good: Any, needed: int | None
+) -> tuple[tuple[Parameter, ...], Leaves | None, float]:
+    """The parameters, one a leaf, the tangent of x along all of them, and the relative step of the differences.
+
+    All are about the scalar c·x, with random c in units of x, over the rows that were solved.
+    """
+    rng = np.random.default_rng(0)
+    dtype = _tree.work_dtype(x)
+    step = STEP if dtype == jnp.float64 else 1e-2
+    size = typical_size(x, case.tolerance)
+    keep = tuple(leaf != 0 for leaf in case.each_row(good))
+    largest = max((float(jnp.max(s)) for s in size if s.size), default=1.0)
+    weights = (rng.normal(size=leaf.shape) / np.sqrt(case.problem.size) for leaf in x)
+    c = tuple(jnp.where(k, jnp.asarray(w, s.dtype) * largest / s, 0) for k, w, s in zip(keep, weights, size))
+
+    chosen = case.smooth[:_MOST_LEAVES]
+    theta = tuple(case.theta[i] for i in chosen)
+    direction = tuple(_direction(rng, leaf) for leaf in theta)
+    plan = case.plan(solver)
+
+    def everything(values: Leaves) -> Leaves:
+        full = list(case.theta)
+        for i, value in zip(chosen, values):
+            full[i] = value
+        return tuple(full)
+
+    def scalar(x: Leaves) -> jax.Array:
+        return sum((jnp.sum(ci * jnp.where(k, xi, 0)) for ci, k, xi in zip(c, keep, x)), jnp.zeros((), dtype))
+
+    def solved(values: Leaves) -> Leaves:
+        return case.solve(plan, everything(values), x).x
+
+    value, pull = jax.vjp(lambda values: scalar(solved(values)), theta)
+    reverse = pull(jnp.ones_like(value))[0]
+
+    @jax.jit
+    def push(tangent: Leaves) -> tuple[Leaves, jax.Array]:
+        tangent_x = jax.jvp(solved, (theta,), (tangent,))[1]
+        return tangent_x, scalar(tangent_x)
+
+    unrolled = _unroll(case, everything, theta, scalar, needed)
+    parameters = []
+    for k, i in enumerate(chosen):
+        only = tuple(d if j == k else jnp.zeros_like(d) for j, d in enumerate(direction))
+        differences, uncertainty = _differences(lambda v: scalar(solved(v)), theta, only, step)
+        parameters.append(
+            Parameter(
+                name=case.names[i],
+                shape=tuple(theta[k].shape),
+                forward=float(push(only)[1]),
+                reverse=_along(reverse[k], direction[k]),
+                differences=differences,
+                uncertainty=uncertainty,
+                unrolled=None if unrolled is None else _along(unrolled[k], direction[k]),
+            )
+        )
+    return tuple(parameters), push(direction)[0] if chosen else None, step
+
+
+def _direction(rng: np.random.Generator, leaf: jax.Array) -> jax.Array:
+    """Random, in units of the parameter: of each entry, or where that is 0 of the leaf. 0 where it is not finite."""
+    known = np.isfinite(np.asarray(leaf))
+    values = np.abs(np.where(known, np.asarray(leaf), 0))
+    size = np.where(values > 0, values, np.mean(values) or 1.0)
+    return jnp.asarray(rng.choice((-1.0, 1.0), leaf.shape) * np.where(known, size, 0), leaf.dtype)
+
+
+def _along(gradient: jax.Array, direction: jax.Array) -> float:
+    return float(jnp.sum(jnp.where(direction != 0, gradient * direction, 0)))
+
+
+def _differences(L: Any, theta: Leaves, direction: Leaves, step: float) -> tuple[float, float]:
+    """Central differences, and from those with twice the step how far they may be off."""
+    ahead = lambda h: float(L(_tree.axpy(h, direction, theta)))
+    once, twice = ((ahead(h) - ahead(-h)) / (2 * h) for h in (step, 2 * step))
+    return once, abs(twice - once)
+
+
+def _unroll(case: Case, everything: Any, theta: Leaves, scalar: Any, needed: int | None) -> Leaves | None:
+    """The gradient through plain iteration, where that converges and is affordable."""
+    if case.problem.kind == "root" or needed is None or case.batch_axis is not None:
+        return None
+    steps = 2 * needed + 10
+    if steps * max(1, case.problem.size / 1e6) > _UNROLLED:
+        return None
+    plan = case.plan(Picard(), adjoint=Unrolled(steps))
+    return jax.grad(lambda values: scalar(case.solve(plan, everything(values), case.x0).x))(theta)
+
+
+def solved_rows(status: Any) -> np.ndarray:
+    return np.asarray(status) == Status.CONVERGED

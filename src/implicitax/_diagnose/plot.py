@@ -1,0 +1,73 @@
+"""The figure of a `Diagnosis`: convergence, eigenvalues, derivatives."""
+
+from typing import Any
+
+import numpy as np
+
+from .._convergence import curve, figure
+from .record import Report
+
+_MOST = 12  # parameters
+_INK, _GREY, _LIGHT, _DARK = "#1a1a1a", "#808080", "#e08a1e", "#1f4e8c"
+
+
+def draw(report: Report) -> Any:
+    fig = figure("diagnosis.plot()", (12.6, 4.2))
+    left, middle, right = fig.subplots(1, 3)
+    _convergence(left, report)
+    _eigenvalues(middle, report)
+    _derivatives(right, report)
+    fig.suptitle(report.verdict, fontsize=10, wrap=True)
+    return fig
+
+
+def _convergence(ax: Any, report: Report) -> None:
+    if report.picard is not None:
+        curve(ax, report.picard.residual.T, "plain iteration", _GREY)
+    if report.attempts and report.attempts[0].history is not None:
+        curve(ax, report.attempts[0].history, report.attempts[0].name, _DARK)
+        if report.picard is not None:  # which may go on much longer
+            ax.set_xlim(-1, 3 * report.attempts[0].history.shape[-1] + 10)
+    ax.set_xlabel("evaluation of F" if report.kind == "fixed_point" else "evaluation of R")
+    ax.set_ylabel("max |F(x) − x|" if report.kind == "fixed_point" else "max |R(x)|")
+    ax.set_yscale("log")
+    ax.set_title("Convergence")
+    if ax.lines:
+        ax.legend(frameon=False)
+
+
+def _eigenvalues(ax: Any, report: Report) -> None:
+    fixed = report.kind == "fixed_point"
+    ax.set_title("Eigenvalues of ∂F/∂x" if fixed else "Eigenvalues of ∂R/∂x")
+    ax.set_xlabel("real part")
+    ax.set_ylabel("imaginary part")
+    if fixed:
+        angle = np.linspace(0, 2 * np.pi, 200)
+        ax.plot(np.cos(angle), np.sin(angle), color=_INK, linewidth=1)
+        ax.annotate("plain iteration\nconverges inside", (0, -0.55), ha="center", va="center", color=_GREY, fontsize=8)
+        ax.set_aspect("equal", adjustable="datalim")
+    if report.local is not None:
+        values = report.local.eigenvalues
+        ax.plot(np.real(values), np.imag(values), "o", color=_LIGHT, markeredgecolor=_INK, markersize=5)
+
+
+def _derivatives(ax: Any, report: Report) -> None:
+    """How far the implicit derivative is from differences, and those may be off."""
+    ax.set_title("Error of the derivative")
+    ax.set_xlabel("relative to central differences")
+    ax.set_xscale("log")
+    ax.set_xlim(1e-13, 30)
+    ax.axvspan(1e-3, 30, color=_LIGHT, alpha=0.12, linewidth=0)
+    shown = report.parameters[:_MOST]
+    ax.set_yticks(range(len(shown)), [p.name for p in shown], fontsize=8)
+    ax.invert_yaxis()
+    for i, p in enumerate(shown):
+        if not np.isfinite(p.reverse):
+            ax.text(1e-12, i, "undefined", color=_LIGHT, va="center", fontsize=9)
+            continue
+        size = max(abs(p.differences), abs(p.reverse))
+        if size == 0:
+            ax.text(1e-12, i, "no influence", color=_GREY, va="center", fontsize=9)
+            continue
+        ax.plot([1e-13, max(p.uncertainty / size, 1e-13)], [i, i], color=_GREY, linewidth=5, alpha=0.5)
+        ax.plot(max(p.error, 2e-13), i, "o", color=_LIGHT if p.error > 1e-3 else _DARK, markersize=7)
