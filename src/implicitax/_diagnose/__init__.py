@@ -43,9 +43,9 @@ def diagnose(
 
     ```python
     >>> import jax.numpy as jnp, implicitax as ix
-    >>> report = ix.diagnose(lambda x, a: a / x**2, 2.0, 10.0, solver=ix.Picard())
+    >>> report = ix.diagnose(lambda x, a: a - 3 * jnp.tanh(x), 1.0, 1.0, solver=ix.Picard(), max_steps=15)
     >>> report.healthy, report.findings[1].code
-    (False, 'picard-diverges')
+    (False, 'picard-cycles')
 
     ```
     """

@@ -46,7 +46,7 @@ def look(case: Case, x: Leaves, good: Any, tangent: Leaves | None) -> Local:
         blocks = int(scipy.sparse.csgraph.connected_components(scipy.sparse.csr_matrix(J != 0), directed=False)[0])
     else:
         eigenvalues, condition, scaled, nonzeros, blocks = _leading(n, forward), None, None, None, None
-    eigenvalues = eigenvalues[np.argsort(-np.abs(eigenvalues))]
+    eigenvalues = eigenvalues.astype(complex)[np.argsort(-np.abs(eigenvalues))]
     radius = float(np.abs(eigenvalues[0])) if eigenvalues.size else 0.0
     return Local(
         eigenvalues if n <= DENSE else eigenvalues[:_SHOWN],

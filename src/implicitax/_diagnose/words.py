@@ -30,7 +30,7 @@ def findings(
         found += _plain(attempts, picard, local)
     if local is not None:
         found += _structure(case, local)
-    found += _derivatives(case, parameters)
+    found += _derivatives(case, parameters, bool(inputs))
     return tuple(sorted(found, key=lambda finding: ORDER.index(finding.severity)))
 
 
@@ -206,16 +206,18 @@ def _condition(case: Case, local: Local) -> Iterator[Finding]:
         )
 
 
-def _derivatives(case: Case, parameters: tuple[Parameter, ...]) -> Iterator[Finding]:
+def _derivatives(case: Case, parameters: tuple[Parameter, ...], bad_input: bool) -> Iterator[Finding]:
     largest = max((abs(p.differences) for p in parameters if np.isfinite(p.differences)), default=0.0)
     undefined = [p.name for p in parameters if not np.isfinite(p.reverse)]
     if undefined:
-        yield Finding(
-            "error",
-            "gradient-undefined",
-            f"There is no gradient with respect to {_list(undefined)}: {_matrix(case)} is singular at x, or F has an "
-            "infinite derivative there.",
-        )
+        cause = f"{_matrix(case)} is singular at x, or F has an infinite derivative there."
+        if bad_input:
+            cause = (
+                "0 · NaN is NaN, so an input that is NaN spoils what all rows share, though its row is left out. Put "
+                "any number in its place before the call, and leave out the row after it."
+            )
+        names = _list(undefined)
+        yield Finding("error", "gradient-undefined", f"There is no gradient with respect to {names}: {cause}")
     for p in parameters:
         if not (np.isfinite(p.reverse) and np.isfinite(p.differences)):
             continue
