@@ -388,11 +388,18 @@ if options.figure:
     right.plot(*points.T, "-o", color=grey, markersize=3, linewidth=1, label="path of Adam")
     right.plot(truth.vcmax25, truth.g1, "*", color=orange, markersize=15, label="truth")
     widths, axes = np.linalg.eigh(covariance * np.outer(points[-1], points[-1]))
-    for scale in (1, 2):
-        size = 2 * scale * widths**0.5
-        angle = np.degrees(np.arctan2(axes[1, 1], axes[0, 1]))
-        right.add_patch(Ellipse(points[-1], size[1], size[0], angle=angle, fill=False, color=blue, linewidth=1.5))
+    size = 2 * widths**0.5
+    angle = np.degrees(np.arctan2(axes[1, 1], axes[0, 1]))
     right.plot([], [], color=blue, label="1 and 2 standard errors")
+    inset = right.inset_axes((0.08, 0.1, 0.42, 0.4))
+    inset.plot(*points.T, "-", color=grey, linewidth=1)
+    inset.plot(truth.vcmax25, truth.g1, "*", color=orange, markersize=12)
+    for scale in (1, 2):
+        inset.add_patch(Ellipse(points[-1], scale * size[1], scale * size[0], angle=angle, fill=False, color=blue))
+    reach = 3.5 * np.diag(covariance) ** 0.5 * points[-1]
+    inset.set_xlim(points[-1][0] - reach[0], points[-1][0] + reach[0])
+    inset.set_ylim(points[-1][1] - reach[1], points[-1][1] + reach[1])
+    inset.tick_params(labelsize=7)
     right.set_xlabel("$V_{cmax25}$ (µmol m⁻² s⁻¹)")
     right.set_ylabel("slope $g_1$")
     right.legend(frameon=False)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -27,8 +28,8 @@ parser.add_argument("--figure", help="where to save the figure")
 options = parser.parse_args()
 EPOCHS, BATCH, WIDTH, TOLERANCE = (40 if options.full else 3), 100, 64, 1e-4
 
-digits = load_digits()
-images, labels = digits.data.astype(np.float32) / 16, digits.target
+images, labels = map(np.asarray, load_digits(return_X_y=True))
+images = images.astype(np.float32) / 16
 train_x, test_x, train_y, test_y = train_test_split(images, labels, test_size=0.25, random_state=0, stratify=labels)
 print(f"{len(train_x)} images to learn from, {len(test_x)} held out")
 
@@ -76,7 +77,7 @@ def loss(model, x, y, z0, **keywords):
 
 model = Classifier(jax.random.key(0))
 cold = jnp.zeros((BATCH, WIDTH))
-batch = train_x[:BATCH], train_y[:BATCH]
+batch = train_x[:BATCH], np.asarray(train_y)[:BATCH]
 
 # %% [markdown]
 # ## The gradient is right
@@ -104,7 +105,7 @@ with jax.enable_x64(True):
     z0 = jnp.zeros((BATCH, WIDTH))
     gradients = {name: eqx.filter_jit(gradient_of)(adjoint, double, z0) for name, adjoint in ADJOINTS.items()}
     arrays, static = eqx.partition(double, eqx.is_array)
-    flat, unravel = jax.flatten_util.ravel_pytree(arrays)
+    flat, unravel = ravel_pytree(arrays)
     direction = jnp.asarray(np.random.default_rng(0).normal(size=flat.size))
     value = eqx.filter_jit(lambda flat: loss(eqx.combine(unravel(flat), static), *batch, z0)[0])
     differences = (value(flat + 1e-6 * direction) - value(flat - 1e-6 * direction)) / 2e-6
@@ -132,7 +133,8 @@ def unrolled(model, steps):
 def temporaries(function):
     arrays, static = eqx.partition(model, eqx.is_array)
     compiled = jax.jit(jax.grad(lambda arrays: function(eqx.combine(arrays, static)))).lower(arrays).compile()
-    return compiled.memory_analysis().temp_size_in_bytes / 1e6
+    analysis = compiled.memory_analysis()
+    return np.nan if analysis is None else analysis.temp_size_in_bytes / 1e6
 
 
 STEPS = (10, 100, 1000)
@@ -165,6 +167,7 @@ def train(adjoint, warm=False, seed=1):
         return eqx.apply_updates(model, updates), state, sol.x, sol.nfev, sol.success
 
     rng, known, curve = np.random.default_rng(seed), np.zeros((len(train_x), WIDTH), np.float32), []
+    seconds = 0.0
     for _ in range(EPOCHS):
         start, evaluations, solved = time.perf_counter(), [], []
         for rows in np.array_split(

@@ -36,10 +36,10 @@ def promised(code: str) -> list[str]:
     return [line.partition("  # ")[2] for line in code.splitlines() if line.startswith("print(")]
 
 
-def run(path: Path, folder: Path) -> str:
+def run(path: Path, folder: Path, *arguments: str) -> str:
     """What a script prints. In a process of its own, since it may set JAX's precision; a warning is an error."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(path)], cwd=folder, capture_output=True, text=True, timeout=900
+        [sys.executable, "-W", "error", str(path), *arguments], cwd=folder, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -57,7 +57,10 @@ def test_page(page, tmp_path):
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=name)
 def test_example(example, tmp_path):
-    assert run(example, tmp_path)
+    """Each has its own checks, as assertions. Those that have a figure draw it."""
+    has_figure = "--figure" in example.read_text()
+    assert run(example, tmp_path, *(["--figure", "figure.png"] if has_figure else []))
+    assert not has_figure or (tmp_path / "figure.png").stat().st_size > 30_000
 
 
 def test_blocks_keep_their_line_numbers():

@@ -26,7 +26,7 @@ def describe(leaf: Any) -> str:
 
 def check_guess(caller: str, F: Any, x0: Any) -> None:
     """Whether F can be called, and x0 is a pytree of floating-point numbers."""
-    function = "F" if caller.endswith("fixed_point") or caller.startswith("Fixed") else "R"
+    function = "R" if "root" in caller.lower() else "F"
     if not callable(F):
         raise TypeError(
             mistake(

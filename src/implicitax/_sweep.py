@@ -84,7 +84,8 @@ def sweep(
       two unknowns and two parameters in float64.
     - `mesh`: the devices, as a `jax.sharding.Mesh`, over all axes of which the problems are split. By default all
       devices of this process, or those on which the arrays have been put. On CPU there is one device, whatever
-      the number of its cores, unless `jax.config.update("jax_num_cpu_devices", n)` is called before JAX is first used.
+      the number of its cores, unless `jax.config.update("jax_num_cpu_devices", n)` is called before JAX is first used
+      (see `docs/fast.md` about the threads that XLA then needs).
     - `progress`: whether to show a bar. Not inside `jit`, `grad` or `vmap`, where Python does not see how far the
       computation is. Needs the extra `cli`.
     - `solver`, `adjoint`, `rtol`, `atol`, `max_steps`, `bounds`, `has_aux`, `error_estimate`, `throw`: as in
