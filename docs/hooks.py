@@ -6,6 +6,7 @@ A script is made of cells, as editors know them: `# %% [markdown]` begins a text
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ END = "\x1e"  # ASCII's record separator: printed where a cell begins
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    for source, page in PAGES.items():
-        if not source.startswith("docs/"):
-            path = ROOT / source
-            content = from_script(path) if path.suffix == ".py" else path.read_text()
+    elsewhere = [(ROOT / source, page) for source, page in PAGES.items() if not source.startswith("docs/")]
+    with ThreadPoolExecutor(2) as pool:  # each script is a process of its own, and takes some time
+        contents = pool.map(
+            lambda path: from_script(path) if path.suffix == ".py" else path.read_text(), dict(elsewhere)
+        )
+        for (_, page), content in zip(elsewhere, contents):
             files.append(File.generated(config, page, content=content))
     return files
 

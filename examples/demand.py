@@ -13,7 +13,7 @@
 # characteristics are accounted for, ξ = δ − Xβ, is then made orthogonal to instruments. So the objective contains
 # a fixed point for each market, and its gradient goes through all of them.
 #
-# `python examples/demand.py --full` has 200 markets of 25 products; below are 30.
+# `python examples/demand.py --full` has 400 markets of 25 products; below are 30.
 
 # %%
 import argparse
@@ -28,10 +28,10 @@ import implicitax as ix
 jax.config.update("jax_enable_x64", True)
 
 parser = argparse.ArgumentParser(description="Demand inversion after Berry, Levinsohn and Pakes.")
-parser.add_argument("--full", action="store_true", help="200 markets")
+parser.add_argument("--full", action="store_true", help="400 markets")
 parser.add_argument("--figure", help="where to save the figure")
 options = parser.parse_args()
-MARKETS = 200 if options.full else 30
+MARKETS = 400 if options.full else 30
 PRODUCTS, CONSUMERS = 25, 300
 SIGMA = jnp.array([1.5, 0.7])  # the truth: how much tastes for quality and for price vary,
 BETA = jnp.array([2.0, -1.5])  # and the mean tastes for both
@@ -176,7 +176,7 @@ def standard_errors(theta, observed, Z):
 
 truth = jnp.concatenate([SIGMA, BETA])
 names = "σ quality", "σ price", "β quality", "β price"
-replications = [estimate(*simulate(seed)[:2]) for seed in range(10 if options.full else 1)]
+replications = [estimate(*simulate(seed)[:2]) for seed in range(20 if options.full else 1)]
 theta, se, found = replications[0]
 print(f"{found.nfev} objectives and gradients")
 for name, *row in zip(names, theta, se, truth):
@@ -190,7 +190,7 @@ assert np.all(np.abs(scores) < 4)
 #
 # From `python examples/demand.py --full --figure docs/images/demand.png`.
 #
-# ![Evaluations in each market, and estimates of ten replications against the truth](images/demand.png)
+# ![Evaluations in each market, and estimates of twenty replications against the truth](images/demand.png)
 
 # %%
 if options.figure:
