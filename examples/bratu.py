@@ -201,7 +201,9 @@ assert right > 0.7
 # %% [markdown]
 # ## The figure
 #
-# From `python examples/bratu.py --full --figure docs/images/bratu.png`.
+# From `python examples/bratu.py --full --figure docs/images/bratu.png`, N = 512. On two busy cores (2026-11-25) the
+# fixed point takes 0.6 s, Newton's method with the preconditioner 1.0 s, and without it 38 s do not suffice; the
+# gradient agrees with differences to 1e-8.
 #
 # ![Temperature, true source, source found, and convergence](images/bratu.png)
 

@@ -188,7 +188,9 @@ assert np.all(np.abs(scores) < 4)
 # %% [markdown]
 # ## The figure
 #
-# From `python examples/demand.py --full --figure docs/images/demand.png`.
+# From `python examples/demand.py --full --figure docs/images/demand.png`: 400 markets, in which the default takes at
+# most 48 evaluations and the plain contraction up to 2,386. The errors of twenty replications are, in their standard
+# errors, 1.01 in the mean square.
 #
 # ![Evaluations in each market, and estimates of twenty replications against the truth](images/demand.png)
 
