@@ -88,13 +88,13 @@ def grid(n):
 q = jnp.full((N, N), 5.0)
 guess = jnp.zeros((N, N))
 solves = {
-    "root, NewtonKrylov": lambda q: ix.root(
+    "NewtonKrylov": lambda q: ix.root(
         R, guess, q, solver=ix.NewtonKrylov(max_restarts=2), max_steps=20, history=True, throw=False
     ),
-    "root, NewtonKrylov, preconditioned": lambda q: ix.root(
+    "NewtonKrylov, preconditioned": lambda q: ix.root(
         R, guess, q, solver=ix.NewtonKrylov(lambda u, v: inverse_laplace(v)), history=True
     ),
-    "fixed point, default": lambda q: ix.fixed_point(F, guess, q, history=True),
+    "fixed point": lambda q: ix.fixed_point(F, guess, q, history=True),
 }
 solutions = {}
 for name, solve in solves.items():
@@ -103,9 +103,9 @@ for name, solve in solves.items():
     sol = solutions[name] = jax.block_until_ready(compiled(q))
     seconds = time.perf_counter() - start
     took = f", {seconds:.2f} s" if options.full else ""
-    print(f"{name:36s} solved {bool(sol.success)!s:5} after {int(sol.nit):3d} steps{took}")
-u = solutions["fixed point, default"].x
-difference = np.max(np.abs(u - solutions["root, NewtonKrylov, preconditioned"].x))
+    print(f"{name:28s} solved {bool(sol.success)!s:5} after {int(sol.nit):3d} steps{took}")
+u = solutions["fixed point"].x
+difference = np.max(np.abs(u - solutions["NewtonKrylov, preconditioned"].x))
 print(f"hottest point {u.max():.6f}; the last two differ by {difference:.0e}")
 assert difference < 1e-6
 
@@ -223,13 +223,13 @@ if options.figure:
         figure.colorbar(image, ax=ax, shrink=0.8)
     for (name, sol), color in zip(solutions.items(), ("#808080", "#e08a1e", "#1f4e8c")):
         # R is in units of L u: its residual is made comparable by L⁻¹'s largest eigenvalue.
-        scale = 1 / (2 * np.pi**2) if name.startswith("root") else 1.0
+        scale = 1 / (2 * np.pi**2) if name.startswith("Newton") else 1.0
         residual = scale * np.asarray(sol.history.residual)
         e.semilogy(residual[~np.isnan(residual)], color=color, label=name)
     e.set_title("convergence at q = 5")
     e.set_xlabel("step")
     e.set_ylabel("max |L⁻¹R|, estimated")
-    e.legend(frameon=False, fontsize=8)
+    e.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.93))
     f.semilogy(values, color="#1f4e8c")
     f.set_title("identification")
     f.set_xlabel("step of Adam")

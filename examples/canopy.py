@@ -403,7 +403,7 @@ if options.figure:
     size = 2 * widths**0.5
     angle = np.degrees(np.arctan2(axes[1, 1], axes[0, 1]))
     right.plot([], [], color=blue, label="1 and 2 standard errors")
-    inset = right.inset_axes((0.08, 0.1, 0.42, 0.4))
+    inset = right.inset_axes((0.52, 0.36, 0.45, 0.36))
     inset.plot(*points.T, "-", color=grey, linewidth=1)
     inset.plot(truth.vcmax25, truth.g1, "*", color=orange, markersize=12)
     for scale in (1, 2):
