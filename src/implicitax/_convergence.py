@@ -7,7 +7,8 @@ import numpy as np
 from ._errors import mistake
 from ._solution import Solution, Status
 
-_INK, _GREY, _LIGHT, _DARK = "#1a1a1a", "#808080", "#e08a1e", "#1f4e8c"
+# Distinct in lightness as well as in hue, so that a grey print can be read.
+INK, GREY, LIGHT, DARK = "#1a1a1a", "#808080", "#e08a1e", "#1f4e8c"
 _FEW = 12  # lanes up to which each is drawn by itself
 
 
@@ -53,10 +54,10 @@ def plot_convergence(sol: Solution, ax: Any = None) -> Any:
     scale = int(every.max())
     # A lane that has ended early may have an entry of more of its evaluations than the longest.
     sizes, steps = (np.stack([_thinned(row, scale // int(e)) for row, e in zip(a, every)]) for a in (sizes, steps))
-    curve(ax, steps, "step", _GREY, scale)
-    curve(ax, sizes, "residual", _DARK, scale)
+    curve(ax, steps, "step", GREY, scale)
+    curve(ax, sizes, "residual", DARK, scale)
     if failed.any() and sizes.shape[0] > 1:
-        curve(ax, sizes[failed][:1], f"residual of lane {int(np.argmax(failed))}, not solved", _LIGHT, scale)
+        curve(ax, sizes[failed][:1], f"residual of lane {int(np.argmax(failed))}, not solved", LIGHT, scale)
     ax.set_yscale("log")
     ax.set_xlabel("evaluation")
     ax.set_ylabel("max |residual|")

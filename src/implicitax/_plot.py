@@ -10,18 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ._convergence import DARK, GREY, INK, LIGHT
 from ._systems import Curve
 
-# Distinct in lightness as well as in hue, and each with its own line or marker, so that a grey print can be read.
-_INK, _GREY, _LIGHT, _DARK = "#1a1a1a", "#808080", "#e08a1e", "#1f4e8c"
+# Each with its own line or marker too.
 _CURVES: tuple[dict[str, Any], ...] = (
-    {"color": _INK, "linestyle": "-", "solid_capstyle": "butt"},
-    {"color": _GREY, "linestyle": (0, (6, 2.5))},
+    {"color": INK, "linestyle": "-", "solid_capstyle": "butt"},
+    {"color": GREY, "linestyle": (0, (6, 2.5))},
 )
 _TRAILS: tuple[dict[str, Any], ...] = (
-    {"color": _LIGHT, "marker": "o", "markersize": 6, "markerfacecolor": "white", "markeredgewidth": 1.3},
-    {"color": _DARK, "marker": "s", "markersize": 4.5},
-    {"color": _DARK, "marker": "D", "markersize": 5, "markerfacecolor": "white", "markeredgewidth": 1.3},
+    {"color": LIGHT, "marker": "o", "markersize": 6, "markerfacecolor": "white", "markeredgewidth": 1.3},
+    {"color": DARK, "marker": "s", "markersize": 4.5},
+    {"color": DARK, "marker": "D", "markersize": 5, "markerfacecolor": "white", "markeredgewidth": 1.3},
 )
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -97,7 +97,7 @@ def _draw(ax: Axes, panel: Panel) -> None:
         part.tick_params(labelsize=8)
         part.locator_params(nbins=3)
         part.spines[:].set_visible(True)
-        ax.indicate_inset_zoom(part, edgecolor=_INK, linewidth=0.7)
+        ax.indicate_inset_zoom(part, edgecolor=INK, linewidth=0.7)
     # Below the axes, where it can hide nothing.
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
 
@@ -113,7 +113,7 @@ def _lines(ax: Axes, panel: Panel, limits: tuple[Range, Range]) -> None:
 
 def _write(ax: Axes, note: Note) -> None:
     if note.ring:
-        ax.plot(*note.x, marker="o", color=_INK, markersize=13, markerfacecolor="none", markeredgewidth=1.2, zorder=4)
+        ax.plot(*note.x, marker="o", color=INK, markersize=13, markerfacecolor="none", markeredgewidth=1.2, zorder=4)
     ax.annotate(
         note.text,
         (note.x[0], note.x[1]),

@@ -24,6 +24,7 @@ from ._problem import Kind, Problem, hoist
 from ._run import Found, run
 from ._solution import Solution, Status, Summary
 from ._solve import conclude, planned
+from ._watch import needs_rich
 
 # What the lanes of a chunk may take. Measured on 2026-11-25, JAX 0.10.2, float64, two busy cores of an AMD EPYC, 1 MB
 # of L2 cache each: the time relative to one `vmap` over all lanes, medians of interleaved runs, by lanes in a chunk.
@@ -263,15 +264,7 @@ def _report(chunked: _Chunked, lanes: int, solve: Callable[..., Found], *trees: 
         from rich.console import Console
         from rich.progress import Progress
     except ImportError as error:
-        raise ImportError(
-            mistake(
-                "sweep(progress=...)",
-                "the package rich, which draws the bar",
-                "none",
-                "It is not among what implicitax itself needs.",
-                "Install it with `pip install 'implicitax[cli]'`, or leave out `progress`.",
-            )
-        ) from error
+        raise ImportError(needs_rich("sweep")) from error
 
     def part(start: int, leaf: Any, axis: int | None) -> Any:
         return leaf if axis is None else jax.lax.dynamic_slice_in_dim(leaf, start, chunked.lanes, axis)

@@ -12,6 +12,7 @@ from . import cost, gradient, local, picard, words
 from .diagnosis import Diagnosis as Diagnosis
 from .problem import Case
 from .record import Finding as Finding
+from .record import Severity
 
 
 def diagnose(
@@ -58,13 +59,13 @@ def diagnose(
         return _unusable(kind, error)
     missing: list[Finding] = []
 
-    def guarded(stage: str, run: Callable[[], Any], otherwise: Any) -> Any:
+    def guarded(stage: str, run: Callable[[], Any], otherwise: Any, severity: Severity = "warning") -> Any:
         """What a part of the report says; a part that fails is missing, and says why."""
         try:
             return run()
         except Exception as error:
             reason = str(error).strip().partition("\n")[0][:300]
-            missing.append(Finding("warning", "missing", f"No {stage}: {type(error).__name__}: {reason}"))
+            missing.append(Finding(severity, "missing", f"No {stage}: {type(error).__name__}: {reason}"))
             return otherwise
 
     tried = {asked: (first, found)}
@@ -87,7 +88,9 @@ def diagnose(
             "comparison of derivatives", lambda: gradient.compare(case, chosen, x, good, needed), ((), None, 0.0)
         )
         near = guarded("local picture", lambda: local.look(case, x, good, tangent), None)
-    found = (*words.findings(case, attempts, plain, near, parameters), *missing)
+    # Without them it is not known that nothing is wrong.
+    said = guarded("findings", lambda: words.findings(case, attempts, plain, near, parameters), (), "error")
+    found = (*said, *missing)
     line, why = cost.recommend(case, attempts)
     return Diagnosis(
         verdict=words.verdict(case, found, attempts, parameters),

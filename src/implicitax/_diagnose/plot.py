@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from .._convergence import curve, figure
+from .._convergence import DARK, GREY, INK, LIGHT, curve, figure
 from .record import Report
 
 _MOST = 12  # parameters
-_INK, _GREY, _LIGHT, _DARK = "#1a1a1a", "#808080", "#e08a1e", "#1f4e8c"
 
 
 def draw(report: Report) -> Any:
@@ -23,9 +22,9 @@ def draw(report: Report) -> Any:
 
 def _convergence(ax: Any, report: Report) -> None:
     if report.picard is not None:
-        curve(ax, report.picard.residual.T, "plain iteration", _GREY)
+        curve(ax, report.picard.residual.T, "plain iteration", GREY)
     if report.attempts and report.attempts[0].history is not None:
-        curve(ax, report.attempts[0].history, report.attempts[0].name, _DARK)
+        curve(ax, report.attempts[0].history, report.attempts[0].name, DARK)
         if report.picard is not None:  # which may go on much longer
             ax.set_xlim(-1, 3 * report.attempts[0].history.shape[-1] + 10)
     ax.set_xlabel("evaluation of F" if report.kind == "fixed_point" else "evaluation of R")
@@ -43,12 +42,12 @@ def _eigenvalues(ax: Any, report: Report) -> None:
     ax.set_ylabel("imaginary part")
     if fixed:
         angle = np.linspace(0, 2 * np.pi, 200)
-        ax.plot(np.cos(angle), np.sin(angle), color=_INK, linewidth=1)
-        ax.annotate("plain iteration\nconverges inside", (0, -0.55), ha="center", va="center", color=_GREY, fontsize=8)
+        ax.plot(np.cos(angle), np.sin(angle), color=INK, linewidth=1)
+        ax.annotate("plain iteration\nconverges inside", (0, -0.55), ha="center", va="center", color=GREY, fontsize=8)
         ax.set_aspect("equal", adjustable="datalim")
     if report.local is not None:
         values = report.local.eigenvalues
-        ax.plot(np.real(values), np.imag(values), "o", color=_LIGHT, markeredgecolor=_INK, markersize=5)
+        ax.plot(np.real(values), np.imag(values), "o", color=LIGHT, markeredgecolor=INK, markersize=5)
 
 
 def _derivatives(ax: Any, report: Report) -> None:
@@ -57,17 +56,17 @@ def _derivatives(ax: Any, report: Report) -> None:
     ax.set_xlabel("relative to central differences")
     ax.set_xscale("log")
     ax.set_xlim(1e-13, 30)
-    ax.axvspan(1e-3, 30, color=_LIGHT, alpha=0.12, linewidth=0)
+    ax.axvspan(1e-3, 30, color=LIGHT, alpha=0.12, linewidth=0)
     shown = report.parameters[:_MOST]
     ax.set_yticks(range(len(shown)), [p.name for p in shown], fontsize=8)
     ax.invert_yaxis()
     for i, p in enumerate(shown):
         if not np.isfinite(p.reverse):
-            ax.text(1e-12, i, "undefined", color=_LIGHT, va="center", fontsize=9)
+            ax.text(1e-12, i, "undefined", color=LIGHT, va="center", fontsize=9)
             continue
         size = max(abs(p.differences), abs(p.reverse))
         if size == 0:
-            ax.text(1e-12, i, "no influence", color=_GREY, va="center", fontsize=9)
+            ax.text(1e-12, i, "no influence", color=GREY, va="center", fontsize=9)
             continue
-        ax.plot([1e-13, max(p.uncertainty / size, 1e-13)], [i, i], color=_GREY, linewidth=5, alpha=0.5)
-        ax.plot(max(p.error, 2e-13), i, "o", color=_LIGHT if p.error > 1e-3 else _DARK, markersize=7)
+        ax.plot([1e-13, max(p.uncertainty / size, 1e-13)], [i, i], color=GREY, linewidth=5, alpha=0.5)
+        ax.plot(max(p.error, 2e-13), i, "o", color=LIGHT if p.error > 1e-3 else DARK, markersize=7)

@@ -1,13 +1,14 @@
 """The problem to be looked at, its parameters by name, and solves of it that do not raise."""
 
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _tree
+from .._errors import mistake
 from .._layout import Layout, is_differentiable, is_dynamic, is_number, path_names
 from .._limits import tolerances
 from .._methods import AbstractSolver, Tolerance
@@ -33,6 +34,16 @@ class Case(NamedTuple):
 
     @classmethod
     def of(cls, kind: Kind, F: Any, x0: Any, args: tuple[Any, ...], rtol: Any, atol: Any, batch_axis: Any) -> "Case":
+        if kind not in get_args(Kind):
+            raise ValueError(
+                mistake(
+                    "diagnose(kind=...)",
+                    '"fixed_point" or "root"',
+                    repr(kind),
+                    "It says whether x = F(x) or F(x) = 0 is solved.",
+                    "Leave it out for a fixed point.",
+                )
+            )
         problem, theta, x = hoist(kind, "diagnose", F, x0, args, False)
         names = _names(F, args, problem.num_traced)
         names += tuple(f"closure[{i}]" for i in range(len(theta) - len(names)))

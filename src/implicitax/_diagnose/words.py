@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from .._layout import is_differentiable
 from .problem import Case
 from .record import ORDER, Attempt, Finding, Local, Parameter, Picard, Severity
 
@@ -66,7 +67,7 @@ def _list(names: Iterable[object]) -> str:
 
 def _inputs(case: Case) -> Iterator[Finding]:
     for name, leaf in zip((*case.problem.paths, *case.names), (*case.x0, *case.theta)):
-        bad = np.argwhere(~np.isfinite(np.asarray(leaf, float)))
+        bad = np.argwhere(~np.isfinite(np.asarray(leaf))) if is_differentiable(leaf) else ()
         if len(bad):
             places = _list(f"{name}[{', '.join(map(str, place))}]" if leaf.shape else name for place in bad)
             yield Finding(

@@ -74,7 +74,7 @@ class PseudoTransient(AbstractSolver):
     linear_solver: lx.AbstractLinearSolver | None = None
     restarts: int = eqx.field(default=0, static=True)
     recovers = True
-    default_max_steps = 300
+    default_max_steps = 500
 
     @property
     def plain_steps(self) -> int:
