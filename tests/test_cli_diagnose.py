@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 from typer.testing import CliRunner
 
@@ -37,11 +38,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def invoke(*arguments: object):
-    before = jax.config.jax_enable_x64
-    try:
-        return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "300", "NO_COLOR": "1"})
-    finally:
-        jax.config.update("jax_enable_x64", before)
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "300", "NO_COLOR": "1"})
 
 
 def said(result) -> str:
@@ -106,6 +103,12 @@ def test_a_module_that_fails(tmp_path):
     result = invoke("diagnose", f"{path}:F")
     assert result.exit_code == 2
     assert "fails when it is imported: ModuleNotFoundError" in said(result)
+
+
+def test_the_precision_is_left_as_it_was(model):
+    with jax.enable_x64(False):
+        assert invoke("diagnose", f"{model}:problem").exit_code == 0
+        assert jnp.array(1.0).dtype == jnp.float32
 
 
 def test_help_names_every_option():

@@ -84,15 +84,10 @@ def contestants(problem: Problem) -> dict[str, Callable[[Any], Any]]:
 
 def measure_all(console: Console, quick: bool) -> list[dict[str, Any]]:
     """Prints the table; returns its rows, times in seconds."""
-    before = jax.config.jax_enable_x64  # type: ignore[attr-defined]
-    jax.config.update("jax_enable_x64", True)
     rows: list[dict[str, Any]] = []
-    try:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            for problem in bar.track(problems(quick), description="measuring"):
-                rows += _measure(problem)
-    finally:
-        jax.config.update("jax_enable_x64", before)
+    with jax.enable_x64(True), Progress(console=Console(stderr=True), transient=True) as bar:
+        for problem in bar.track(problems(quick), description="measuring"):
+            rows += _measure(problem)
     table = Table(title=f"jax {jax.__version__}, {jax.devices()[0].device_kind}, float64, compiled; medians of {_RUNS}")
     for column in ("problem", "", "value", "value and gradient", "compiling both", "max|F(x) − x|"):
         table.add_column(column, justify="left" if column in ("problem", "") else "right")

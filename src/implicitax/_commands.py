@@ -94,12 +94,11 @@ def diagnose(
         raise typer.BadParameter(f"expected a folder that exists, got {output.parent}.", param_hint="--json")
     if solver.lower() not in SOLVERS:
         raise typer.BadParameter(f"expected one of {', '.join(SOLVERS)}, got {solver}.", param_hint="--solver")
-    jax.config.update("jax_enable_x64", x64)
-    try:
-        F, guess, given = _target.problem(_target.load(target), x0, args)
-    except _target.TargetError as error:
-        raise typer.BadParameter(str(error), param_hint="TARGET") from error
-    with Console(stderr=True).status("Solving, and comparing derivatives ..."):
+    with jax.enable_x64(x64), Console(stderr=True).status("Solving, and comparing derivatives ..."):
+        try:
+            F, guess, given = _target.problem(_target.load(target), x0, args)
+        except _target.TargetError as error:
+            raise typer.BadParameter(str(error), param_hint="TARGET") from error
         report = ix.diagnose(
             F,
             guess,
