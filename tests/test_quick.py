@@ -43,6 +43,37 @@ def test_a_fast_contraction_is_iterated_plainly(n):
     np.testing.assert_allclose(jnp.max(jnp.abs(F(sol.x, 1.2) - sol.x)), sol.residual, atol=1e-15)
 
 
+@pytest.mark.parametrize("n", [20, 200])
+def test_where_an_evaluation_costs_little_it_may_take_more_of_them(n):
+    """Complex eigenvalues of modulus 0.8: the error decreases by fits and starts, but that is not given up."""
+    rng = np.random.default_rng(n)
+    W = rng.normal(size=(n, n))
+    W *= 0.8 / np.max(np.abs(np.linalg.eigvals(W)))
+    F = lambda x, a: jnp.tanh(W @ x) * a + 0.01
+    sol, plain = ix.fixed_point(F, jnp.full(n, 0.3), 1.02), by_plain_iteration(F, jnp.full(n, 0.3), 1.02)
+    assert 60 < int(sol.nfev) == int(plain.nfev)
+    np.testing.assert_array_equal(sol.x, plain.x)
+
+
+def test_where_an_evaluation_costs_much_it_is_given_up_early():
+    def F(x):
+        y = x
+        for _ in range(3):
+            y = jnp.sum(0.8 / x.size * jnp.cos(y)[None, :] * jnp.ones((x.size, 1)), axis=1)
+        return 0.85 * x + 0.1 * jnp.cos(x) + 0.01 * y
+
+    sol, plain = ix.fixed_point(F, jnp.ones(1500)), by_plain_iteration(F, jnp.ones(1500))
+    assert int(sol.nfev) < int(plain.nfev)
+
+
+@pytest.mark.parametrize("allowed", [45, 60, 100])
+def test_the_attempt_and_the_method_share_the_steps_allowed(allowed):
+    F = lambda x, a: jnp.roll(x, 1) * 0.9999 + a * jnp.linspace(-1.0, 1.0, x.size) ** 3
+    sol = ix.fixed_point(F, jnp.zeros(300), 0.1, max_steps=allowed, throw=False)
+    assert ix.Status(int(sol.status)) == ix.Status.STEP_LIMIT
+    assert int(sol.nit) <= allowed
+
+
 @pytest.mark.parametrize("n", [2, 30])
 def test_a_slow_contraction_is_left_to_the_method(n):
     F = lambda x, a: 0.99 * jnp.sin(x) + a * (1 + 0.1 * x[::-1])

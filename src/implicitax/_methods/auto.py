@@ -25,11 +25,12 @@ class Auto(AbstractSolver):
 
     In a batch, which waits for its last row, there are no restarts.
 
-    For a fixed point it aims at the one that plain iteration from x0 reaches, in fewer evaluations, and converges where
+    For a fixed point it aims at the one that plain iteration from x0 reaches, in less time, and converges where
     plain iteration oscillates or leaves the domain of F. `Solution.solver` says what was chosen.
 
-    If F has few operations, both begin with an attempt that costs next to nothing beside F: plain iteration as long as
-    it converges fast, and up to 4 unknowns a few steps of it and then Newton's.
+    If F has few operations, both begin with an attempt that costs next to nothing beside F: up to 4 unknowns a few
+    steps of plain iteration and then Newton's; of more, plain iteration as long as its rate says that it will converge
+    in 50 evaluations, or where one costs little, in 200.
 
     ```python
     >>> import implicitax as ix
