@@ -42,13 +42,17 @@ def bars(records: list[dict[str, Any]]) -> Any:
 
 
 def curves(records: list[dict[str, Any]]) -> Any:
-    """Time against n."""
+    """Time against n; a solver has the same colour in both."""
+    names = dict.fromkeys(record["who"].removesuffix(", LU") for record in records if record["who"] != OURS)
+    strong, pale = mpl.color_sequences["tab20"][::2], mpl.color_sequences["tab20"][1::2]
+    known = dict(zip(names, [*strong[:1], *strong[2:], *pale]))  # without C1, which is ours
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", sharey=True)
     for ax, what in zip(axes, dict.fromkeys(record["what"] for record in records)):
         for who in dict.fromkeys(record["who"] for record in records if record["what"] == what):
             rows = [r for r in records if (r["who"], r["what"]) == (who, what) and "seconds" in r]
             n = [int(record["case"].removeprefix("n = ")) for record in rows]
-            style = {"color": "C1", "lw": 2.5, "zorder": 3} if who == OURS else {"lw": 1}
+            other = {"color": known.get(who.removesuffix(", LU")), "lw": 1}
+            style = {"color": "C1", "lw": 2.5, "zorder": 3} if who == OURS else other
             ax.loglog(n, [record["seconds"] * 1e3 for record in rows], "o-", ms=3, label=who, **style)
         ax.set(title=what, xlabel="unknowns")
         ax.legend(fontsize=7, frameon=False)
