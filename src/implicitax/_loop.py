@@ -181,9 +181,11 @@ def iterate(
         return lost & (carry.setting + 1 < method.settings)
 
     def renew_where(predicate: Bool[Array, ""], carry: _Carry, limits: _Limits) -> _Carry:
-        """On with the next setting. Seldom, so behind a branch, also under `vmap`."""
+        """On with the next setting. Seldom, so behind a branch, also under `vmap`, if it is any work."""
         if method.settings == 1:
             return carry
+        if problem.size <= _tree.FEW:
+            return _either(predicate, renew(carry, limits), carry)
         return jax.lax.cond(
             eqxi.unvmap_any(predicate),
             lambda carry: _either(predicate, renew(carry, limits), carry),
@@ -198,7 +200,7 @@ def iterate(
             x = limits.bounds.shorten(limits.x0, x)
         return carry._replace(
             x=x,
-            method=method.init(x, setting),
+            method=method.renew(x, carry.method, setting),
             status=jnp.full_like(carry.status, Status.RUNNING),
             stale=jnp.zeros_like(carry.stale),
             setting=setting,

@@ -19,19 +19,17 @@ _LONGEST, _SHORTEST = 1e12, 1e-9  # time steps: the first is Newton's step to al
 
 
 class _State(NamedTuple):
-    base: Leaves  # the last point accepted,
+    base: Leaves  # the last point accepted, in the phase of plain iteration the best one,
     residual: Leaves
     A: Float[Array, "n n"]
     size: Float[Array, ""]  # and the norm of its residual;
     predicted: Leaves  # the residual that the linear model predicts at the point proposed
     time_step: Float[Array, ""]
     weights: Leaves
-    first: Bool[Array, ""]  # the next evaluation is a start, with nothing to compare it with
+    first: Bool[Array, ""]  # the next evaluation is the first, with nothing to compare it with
     plain: Bool[Array, ""]  # still in the phase of plain iteration,
     steps: Int[Array, ""]  # which has taken so many steps,
-    streak: Int[Array, ""]  # the last of which have all decreased the residual
-    best: Leaves
-    best_size: Float[Array, ""]
+    streak: Int[Array, ""]  # the last of which have all found the smallest residual so far
 
 
 class PseudoTransient(AbstractSolver):
@@ -122,9 +120,12 @@ class PseudoTransient(AbstractSolver):
             plain=yes,
             steps=zero,
             streak=zero,
-            best=x,
-            best_size=one * jnp.inf,
         )
+
+    def renew(self, x: Leaves, state: _State, setting: Int[Array, ""]) -> _State:
+        # The first evaluation replaces the rest.
+        zero, yes = jnp.zeros_like(state.steps), jnp.ones_like(state.first)
+        return state._replace(time_step=jnp.ones_like(state.time_step), first=yes, plain=yes, steps=zero, streak=zero)
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         weights = _tree.where(
@@ -135,17 +136,15 @@ class PseudoTransient(AbstractSolver):
         size = _tree.norm(_tree.mul(weights, at.residual))
         missed = _tree.norm(_tree.mul(weights, _tree.sub(at.residual, state.predicted))) / state.size
 
-        decreased = at.finite & (size < state.size) & ~state.first
-        better = at.finite & (size < state.best_size)
-        best, best_size = _tree.where(better, at.x, state.best), jnp.where(better, size, state.best_size)
+        # Plain iteration goes on from where it is, and if it fails the implicit steps from the best point it has found.
+        better = at.finite & (size < state.size)
+        streak = jnp.where(better & ~state.first, state.streak + 1, 0)
+        lost = ~at.finite | (state.steps >= _PLAIN) | (size > _FAR * state.size)
+        plain = state.first | (state.plain & ~lost & (streak < _STREAK))
 
-        streak = jnp.where(decreased, state.streak + 1, 0)
-        lost = state.plain & (~at.finite | (state.steps >= _PLAIN) | (size > _FAR * best_size)) & ~state.first
-        plain = state.plain & ~lost & (streak < _STREAK)
-
-        accepted = state.first | state.plain | (at.finite & ((size < state.size) | (missed <= 0.5)))
+        accepted = state.first | better | (at.finite & (missed <= 0.5) & ~state.plain)
         growth = jnp.where(accepted, jnp.clip(0.5 / missed, 0.5, 100), 0.25)
-        growth = jnp.where(state.first | state.plain, 1, growth)
+        growth = jnp.where(state.plain, 1, growth)
         h = jnp.minimum(state.time_step * growth, _LONGEST).astype(size.dtype)
 
         base = _tree.where(accepted, at.x, state.base)
@@ -156,7 +155,7 @@ class PseudoTransient(AbstractSolver):
         euler, regular = _linear.solve_dense(jnp.eye(r.size, dtype=r.dtype) / h - A, r, self.solver_of_steps())
         w2r = r * _tree.ravel(weights) ** 2
         # Where ∂F/∂x has an eigenvalue above 1 + 1/h, the step would go back to what plain iteration moves away from.
-        forward = regular & (jnp.dot(euler, w2r) > 0) & ~plain
+        forward = regular & (jnp.dot(euler, w2r) > 0)
         d = jnp.where(forward, euler, jnp.minimum(h, 1) * r)
 
         following = _State(
@@ -167,13 +166,13 @@ class PseudoTransient(AbstractSolver):
             predicted=_tree.unravel(r + A @ d, base),
             time_step=h,
             weights=weights,
-            first=lost,
+            first=state.first & False,
             plain=plain,
             steps=state.steps + 1,
             streak=streak.astype(jnp.int32),
-            best=best,
-            best_size=best_size,
         )
         status = jnp.where(h < _SHORTEST, Status.STALLED, Status.RUNNING)
-        following_x = _tree.where(lost, best, _tree.axpy(1, _tree.unravel(d, base), base))
-        return Proposal(following_x, following, status)
+        x = _tree.where(
+            plain, _tree.axpy(1, at.residual, at.x), _tree.axpy(1, _tree.unravel(d, base), base)
+        )
+        return Proposal(x, following, status)
