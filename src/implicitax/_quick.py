@@ -159,7 +159,7 @@ def _newton(problem: Problem, method: AbstractSolver, theta: Leaves, x0: Leaves,
         assert _linear.is_matrix(A)
         if problem.kind == "fixed_point":
             error = _largest(residual, tolerance.at(carry.x))
-            step, decreased = _linear.solve_bare(A, _tree.ravel(residual)), error < carry.error
+            step, decreased = _linear.solve_bare(A, _tree.ravel(residual), linear_solver), error < carry.error
         else:
             error = _largest(residual, tolerance.atol)
             decreased = error < carry.error

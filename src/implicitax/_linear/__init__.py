@@ -20,7 +20,6 @@ from .gmres import gmres as gmres
 from .krylov import Krylov as Krylov
 from .neumann import NeumannSeries as NeumannSeries
 from .small_lu import SmallLU as SmallLU
-from .small_lu import solve_bare as solve_bare
 
 Linear: TypeAlias = Float[Array, "n n"] | Callable[[Leaves], Leaves]  # A as a matrix, or as the product v ↦ A v
 
@@ -126,6 +125,13 @@ def solve_dense(
     largest, length = _tree.max_abs(scaled_b), _tree.max_abs(y)
     regular = length * (8 * b.size * jnp.finfo(b.dtype).eps) <= largest
     return y * columns, result & regular & _solves(scaled @ y, scaled_b, length)
+
+
+def solve_bare(
+    matrix: Float[Array, "n n"], b: Float[Array, " n"], solver: lx.AbstractLinearSolver
+) -> Float[Array, " n"]:
+    """A⁻¹ b, unscaled and unjudged, for a step of which the next evaluation will tell; not finite if a pivot is 0."""
+    return _apply(solver, lx.MatrixLinearOperator(matrix), b)[0]
 
 
 def _largest_in_rows(matrix: Float[Array, "n n"]) -> Float[Array, " n"]:

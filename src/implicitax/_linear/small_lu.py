@@ -91,11 +91,6 @@ def apply_inverse_transposed(factors: Factors, b: list[Array]) -> list[Array]:
     return y
 
 
-def solve_bare(matrix: Inexact[Array, "n n"], b: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
-    """A⁻¹ b, unscaled and unjudged; not finite if a pivot is 0."""
-    return jnp.stack(apply_inverse(factorise(to_rows(matrix)), [b[i] for i in range(b.size)]))
-
-
 class SmallLU(lx.AbstractLinearSolver[State]):
     """LU decomposition of a matrix of a few rows, unrolled: `A y = b` by `P A = L U`.
 

@@ -117,7 +117,7 @@ def around(x0: Leaves, best: Leaves, number: Int[Array, ""]) -> Leaves:
 
     def scatter(x: Array, y: Array, leaf: int) -> Array:
         size = jnp.maximum(jnp.abs(x), jnp.abs(y))
-        mean = jnp.sum(size) / max(x.size, 1)
+        mean = _tree.fold(jnp.add, size, jnp.sum) / max(x.size, 1)
         size = jnp.where(size > 0, size, jnp.where(mean > 0, mean, 1))
         # Digits of a sine serve as random numbers in [−√3, √3), which have variance 1; a table would be a constant as
         # large as x, and a true generator takes longer to compile.

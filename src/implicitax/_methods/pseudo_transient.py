@@ -151,12 +151,13 @@ class PseudoTransient(AbstractSolver):
         residual = _tree.where(accepted, at.residual, state.residual)
         A = jnp.where(accepted, at.A, state.A)
 
-        r = _tree.ravel(residual)
-        euler, regular = _linear.solve_dense(jnp.eye(r.size, dtype=r.dtype) / h - A, r, self.solver_of_steps())
-        w2r = r * _tree.ravel(weights) ** 2
+        # In units of the weights, so that the elimination does not depend on those of x.
+        r, w = _tree.ravel(residual), _tree.ravel(weights)
+        matrix = w[:, None] * (jnp.eye(r.size, dtype=r.dtype) / h - A) / w
+        euler = _linear.solve_bare(matrix, w * r, self.solver_of_steps())
         # Where ∂F/∂x has an eigenvalue above 1 + 1/h, the step would go back to what plain iteration moves away from.
-        forward = regular & (jnp.dot(euler, w2r) > 0)
-        d = jnp.where(forward, euler, jnp.minimum(h, 1) * r)
+        ahead = jnp.dot(euler, w * r)
+        d = jnp.where((ahead > 0) & jnp.isfinite(ahead), euler / w, jnp.minimum(h, 1) * r)
 
         following = _State(
             base=base,
