@@ -108,12 +108,14 @@ def max_abs(a: Array) -> Array:
 
 def is_zero(a: Sequence[Array]) -> Bool[Array, ""]:
     """Whether every component is exactly 0 (a NaN is not)."""
-    return jnp.logical_not(sum((fold(jnp.logical_or, leaf != 0, jnp.any) for leaf in a), jnp.zeros((), bool)))
+    each = (fold(jnp.logical_or, leaf != 0, jnp.any) for leaf in a)
+    return jnp.logical_not(functools.reduce(jnp.logical_or, each, np.False_))
 
 
 def is_finite(a: Leaves) -> Bool[Array, ""]:
     """Whether no component is NaN or infinite."""
-    return sum((~fold(jnp.logical_and, jnp.isfinite(leaf), jnp.all) for leaf in a), jnp.zeros((), bool)) == 0
+    each = (fold(jnp.logical_and, jnp.isfinite(leaf), jnp.all) for leaf in a)
+    return functools.reduce(jnp.logical_and, each, np.True_)
 
 
 def first(a: Sequence[Array]) -> Int[Array, ""]:
