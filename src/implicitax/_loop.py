@@ -130,15 +130,17 @@ def iterate(
         tolerance = limits.tolerance
         finite = _tree.is_finite(residual)
 
-        proposal = method.step(Evaluation(carry.x, residual, A, finite), carry.method, tolerance)
         error = ratio(residual, tolerance.atol if problem.kind == "root" else tolerance.at(carry.x))
+        error = jnp.where(finite, error, jnp.inf).astype(dtype)
+        best = _tree.where(error < carry.error, carry.x, carry.best)
+        proposal = method.step(Evaluation(carry.x, residual, A, finite, best), carry.method, tolerance)
         if problem.kind == "root" and proposal.correction is not None:
             # Newton's correction measures the error of x whatever the units of R. But it is small far from a root too,
             # where R grows fast, so it does not say which of two points is better.
             # And at a bound it may be small because A is large.
-            close = (ratio(proposal.correction, tolerance.at(carry.x)) <= 1) & (carry.pressed == count)
+            close = finite & (ratio(proposal.correction, tolerance.at(carry.x)) <= 1) & (carry.pressed == count)
             error = jnp.where(close, jnp.fmin(error, 1), error)
-        error = jnp.where(finite, error, jnp.inf).astype(dtype)
+            best = _tree.where(error < carry.error, carry.x, carry.best)
 
         nfev = carry.nfev + 1
         better = error < carry.error
@@ -158,7 +160,7 @@ def iterate(
             method=proposal.state,
             status=status,
             nfev=nfev,
-            best=_tree.where(better, carry.x, carry.best),
+            best=best,
             error=jnp.where(better, error, carry.error),
             residual=jnp.where(better, _tree.max_norm(residual), carry.residual),
             stale=stale,

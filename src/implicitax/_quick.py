@@ -125,7 +125,9 @@ def _plain(problem: Problem, plain_steps: int, theta: Leaves, x0: Leaves, tolera
         fast = error * rate ** (limit - carry.nfev).astype(error.dtype) <= 1
         running = (error > 1) & jnp.isfinite(error) & (carry.nfev < limit) & (fast | first)
         x = _tree.where(running, _tree.axpy(1, residual, carry.x), carry.x)
-        return _Plain(x, error, _largest(residual), rate, carry.nfev + 1, running)
+        # One pass over the residual less, until the last one.
+        size = jax.lax.cond(eqxi.unvmap_all(running), lambda: error, lambda: _largest(residual))
+        return _Plain(x, error, size, rate, carry.nfev + 1, running)
 
     infinite = jnp.asarray(jnp.inf, _tree.work_dtype(x0))
     start = _Plain(x0, infinite, infinite, infinite, jnp.zeros((), jnp.int32), jnp.asarray(True))

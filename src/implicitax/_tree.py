@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import equinox.internal as eqxi
 import jax
 import jax.extend.core as jex_core
 import jax.numpy as jnp
@@ -92,6 +93,11 @@ def zeros_like(a: Sequence[Any]) -> Leaves:
 def where(predicate: Bool[Array, ""], a: Leaves, b: Leaves) -> Leaves:
     """a if predicate else b."""
     return tuple(jnp.where(predicate, ai, bi) for ai, bi in zip(a, b))
+
+
+def where_seldom(predicate: Bool[Array, ""], a: Callable[[], Leaves], b: Leaves) -> Leaves:
+    """a() if predicate else b, without a pass over either where the predicate is false everywhere."""
+    return jax.lax.cond(eqxi.unvmap_any(predicate), lambda: where(predicate, a(), b), lambda: b)
 
 
 def max_norm(a: Leaves) -> Float[Array, ""]:

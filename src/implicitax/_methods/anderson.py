@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -22,14 +23,13 @@ _FAR = 10.0  # and growth of the residual at which plain iteration counts as div
 
 
 class _State(NamedTuple):
-    best: Leaves  # the best point so far,
-    best_residual: Leaves
-    best_size: Float[Array, ""]  # and the norm of its residual: infinite where there is nothing to compare with;
-    x: Leaves  # the last point accepted
-    residual: Leaves
-    dx: tuple[Float[Array, "m ..."], ...]  # differences of points, a ring of `memory`,
-    dr: tuple[Float[Array, "m ..."], ...]  # and of their residuals, weighted
+    image: Leaves  # F(x) of the last point accepted,
+    residual: Leaves  # F(x) − x, weighted;
+    least: Float[Array, ""]  # the smallest norm of these so far: infinite where there is nothing to compare with
+    dg: tuple[Float[Array, "m ..."], ...]  # differences of images, a ring of `memory`,
+    dr: tuple[Float[Array, "m ..."], ...]  # and of weighted residuals
     gram: Float[Array, "m m"]  # ⟨dr_i, dr_j⟩
+    right: Float[Array, " m"]  # ⟨dr_i, residual⟩
     held: Int[Array, ""]  # differences since the last restart
     damping: Float[Array, ""]
     weights: Leaves
@@ -136,14 +136,13 @@ class Anderson(AbstractSolver):
         history = tuple(jnp.zeros((m, *leaf.shape), leaf.dtype) for leaf in x)
         zero = jnp.zeros((), jnp.int32)
         return _State(
-            best=x,
-            best_residual=x,
-            best_size=jnp.asarray(jnp.inf, dtype),
-            x=x,
+            image=x,
             residual=x,
-            dx=history,
+            least=jnp.asarray(jnp.inf, dtype),
+            dg=history,
             dr=history,
             gram=jnp.zeros((m, m), dtype),
+            right=jnp.zeros((m,), dtype),
             held=zero,
             damping=damping,
             weights=x,
@@ -156,101 +155,86 @@ class Anderson(AbstractSolver):
 
     def revisit(self, x: Leaves, state: _State) -> _State:
         # What it has learnt of ∂F/∂x still holds, but the residuals it compares with do not.
-        return state._replace(best_size=jnp.full_like(state.best_size, jnp.inf), damping=state.limit)
+        return state._replace(least=jnp.full_like(state.least, jnp.inf), damping=state.limit)
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
-        weights = _tree.where(
-            state.first,
-            tuple(1 / size for size in typical_size(at.x, tolerance, at.residual)),
-            state.weights,
-        )
-        size = _tree.norm(_tree.mul(weights, at.residual))
-        fresh = jnp.isinf(state.best_size)
-        better = fresh | (at.finite & (size < state.best_size))
-        best = _tree.where(better, at.x, state.best)
-        best_residual = _tree.where(better, at.residual, state.best_residual)
-        best_size = jnp.where(better, size, state.best_size)
+        # Each pass over a large state costs as much as a cheap F: what is seldom needed is behind a branch.
+        weigh = lambda: tuple(1 / size for size in typical_size(at.x, tolerance, at.residual))
+        weights = _tree.where_seldom(state.first, weigh, state.weights)
+        residual = _tree.mul(weights, at.residual)
+        size = _tree.norm(residual)
+        fresh = jnp.isinf(state.least)
+        better = fresh | (at.finite & (size < state.least))
+        least = jnp.where(better, size, state.least)
 
         # Plain iteration comes first: until it evidently converges, or evidently does not.
         streak = jnp.where(better, state.streak + 1, 0)
-        far = (size > _FAR * best_size) & (state.plain <= self.warmup)
+        far = (size > _FAR * least) & (state.plain <= self.warmup)
         lost = (state.plain > 0) & ~fresh & (~at.finite | far)
         plain = jnp.where(lost | (streak > _STREAK), 0, jnp.maximum(state.plain - 1, 0))
 
-        accepted = fresh | (at.finite & ((size <= _GROWTH * state.best_size) | (state.plain > 0)))
+        accepted = fresh | (at.finite & ((size <= _GROWTH * state.least) | (state.plain > 0)))
         damping = jnp.where(accepted, jnp.minimum(1.5 * state.damping, state.limit), state.damping / 4)
-
-        remember = accepted & ~fresh
-        dx, dr, gram = self._remember(at, state, weights, remember)
-        count = jnp.where(accepted, state.held + remember, 0)
-        # From here if all is well; else from the best point, where without a memory it is one damped step.
-        here = accepted & ~lost
-        base = _tree.where(here, at.x, best), _tree.where(here, at.residual, best_residual)
-        used = jnp.where(plain > 0, 0, jnp.minimum(count, state.memory))
-        following = _State(
-            best=best,
-            best_residual=best_residual,
-            best_size=best_size,
-            x=base[0],
-            residual=base[1],
-            dx=dx,
-            dr=dr,
-            gram=gram,
-            held=count,
+        following = self._remember(at, state, residual, accepted, fresh)._replace(
+            # From the best point, with nothing to compare it with: its residual is not known any more.
+            least=jnp.where(lost, jnp.inf, least),
             damping=damping,
             weights=weights,
             first=state.first & False,
-            memory=state.memory,
-            limit=state.limit,
             plain=plain,
             streak=streak,
         )
-        status = jnp.where(damping < _SMALLEST_DAMPING, Status.STALLED, Status.RUNNING)
-        return Proposal(self._accelerate(*base, dx, dr, gram, used, damping, weights), following, status)
+        x = self._accelerate(following, jnp.where(plain > 0, 0, jnp.minimum(following.held, state.memory)))
+        x = _tree.where_seldom(lost, lambda: at.best, x)
+        return Proposal(x, following, jnp.where(damping < _SMALLEST_DAMPING, Status.STALLED, Status.RUNNING))
 
     def _remember(
-        self, at: Evaluation, state: _State, weights: Leaves, remember: Bool[Array, ""]
-    ) -> tuple[tuple[Array, ...], tuple[Array, ...], Float[Array, "m m"]]:
-        """The histories with the newest difference in the place of the oldest, and one row of the Gram matrix anew."""
+        self, at: Evaluation, state: _State, residual: Leaves, accepted: Bool[Array, ""], fresh: Bool[Array, ""]
+    ) -> _State:
+        """The state at the point evaluated if it is accepted, or without a memory at the one before."""
+        image, remember = _tree.axpy(1, at.residual, at.x), accepted & ~fresh
         slot = state.held % state.memory
-        new_dx = _tree.sub(at.x, state.x)
-        new_dr = _tree.mul(weights, _tree.sub(at.residual, state.residual))
-        # A rejected point leaves the histories as they are: `held` 0 makes them unused.
+        moved = _tree.sub(residual, state.residual)
         # By `dynamic_update_slice`, which is done in place; `.at[slot].set` is a scatter, which copies the history.
-        old_dx, old_dr = (
-            tuple(jax.lax.dynamic_index_in_dim(h, slot, keepdims=False) for h in histories)
-            for histories in (state.dx, state.dr)
+        put = lambda history, new: jax.lax.dynamic_update_index_in_dim(history, jnp.where(remember, new, 0), slot, 0)
+        dg = tuple(map(put, state.dg, _tree.sub(image, state.image)))
+        dr = tuple(map(put, state.dr, moved))
+        row = _tree.products(dr, moved)
+        new = jnp.where(remember, _tree.dot(moved, residual), 0)
+        held = jnp.where(accepted, state.held + remember, 0)
+        # ⟨dr_i, residual⟩ changes by ⟨dr_i, moved⟩, the row of the Gram matrix: nothing to be computed anew.
+        right = jnp.where(accepted & (held > 0), (state.right + row).at[slot].set(new), 0)
+        row = jnp.where(remember, row, 0)
+        return state._replace(
+            image=_tree.where(accepted, image, state.image),
+            residual=_tree.where(accepted, residual, state.residual),
+            dg=dg,
+            dr=dr,
+            gram=state.gram.at[slot].set(row).at[:, slot].set(row),
+            right=right,
+            held=held,
         )
-        kept_dx, kept_dr = _tree.where(remember, new_dx, old_dx), _tree.where(remember, new_dr, old_dr)
-        put = lambda h, new: jax.lax.dynamic_update_index_in_dim(h, new, slot, 0)
-        dx, dr = tuple(map(put, state.dx, kept_dx)), tuple(map(put, state.dr, kept_dr))
-        row = _tree.products(dr, kept_dr)
-        return dx, dr, state.gram.at[slot].set(row).at[:, slot].set(row)
 
-    def _accelerate(
-        self,
-        x: Leaves,
-        residual: Leaves,
-        dx: tuple[Array, ...],
-        dr: tuple[Array, ...],
-        gram: Float[Array, "m m"],
-        count: Int[Array, ""],
-        damping: Float[Array, ""],
-        weights: Leaves,
-    ) -> Leaves:
-        """x + β r − Σⱼ γⱼ (Δxⱼ + β Δrⱼ) with the first `count` differences."""
-        m = gram.shape[0]
+    def _accelerate(self, state: _State, count: Int[Array, ""]) -> Leaves:
+        """x + β r − Σⱼ γⱼ (Δxⱼ + β Δrⱼ) = F(x) − (1 − β) r − Σⱼ γⱼ (Δgⱼ − (1 − β) Δrⱼ), of `count` differences."""
+        gram, m = state.gram, state.right.size
         size = jnp.sqrt(jnp.diagonal(gram))
         used = (jnp.arange(m) < count) & (size > 0)
         inverse = jnp.where(used, 1 / jnp.where(used, size, 1), 0)
         regularisation = 10 * jnp.finfo(gram.dtype).eps if self.regularisation is None else self.regularisation
         normal = gram * inverse[:, None] * inverse + jnp.diag(jnp.where(used, regularisation, 1)).astype(gram.dtype)
-        right = _tree.products(dr, _tree.mul(weights, residual)) * inverse
-        gamma = _linear.solve_dense(normal, right, _linear.choose(m, normal.dtype))[0] * inverse
+        gamma = _linear.solve_dense(normal, state.right * inverse, _linear.choose(m, normal.dtype))[0] * inverse
         gamma = jnp.where(used & jnp.isfinite(gamma), gamma, 0)
+        short = 1 - state.damping
 
-        def combine(x: Array, r: Array, dx: Array, dr: Array, w: Array) -> Array:
-            past_x, past_r = (jnp.tensordot(gamma.astype(x.dtype), history, axes=1) for history in (dx, dr))
-            return (x + damping * r - past_x - damping.astype(x.dtype) * (past_r / w)).astype(x.dtype)
+        def past(history: tuple[Array, ...]) -> Leaves:
+            return tuple(jnp.tensordot(gamma.astype(h.dtype), h, axes=1) for h in history)
 
-        return tuple(map(combine, x, residual, dx, dr, weights))
+        def damped(x: Leaves) -> Leaves:
+            r = _tree.sub(state.residual, past(state.dr))
+            return tuple((xi - short * ri / w).astype(xi.dtype) for xi, ri, w in zip(x, r, state.weights))
+
+        x = jax.lax.cond(
+            eqxi.unvmap_any(count > 0), lambda: _tree.sub(state.image, past(state.dg)), lambda: state.image
+        )
+        return jax.lax.cond(eqxi.unvmap_any(short != 0), damped, lambda x: x, x)

@@ -49,6 +49,7 @@ class Evaluation(NamedTuple):
     residual: Leaves
     A: Any  # ∂R/∂x as `solver_of_steps` wants it; None for a method without
     finite: Bool[Array, ""]
+    best: Leaves  # the point with the smallest error so far
 
 
 class Proposal(NamedTuple):
