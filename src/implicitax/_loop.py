@@ -128,8 +128,8 @@ def iterate(
 
     def advance(carry: _Carry, residual: Leaves, A: Any, limits: _Limits, quiet: _Quiet) -> tuple[_Carry, Seen]:
         tolerance = limits.tolerance
-        finite = _tree.is_finite(residual)
-
+        size = _tree.largest(residual)
+        finite = jnp.isfinite(size)
         error = ratio(residual, tolerance.atol if problem.kind == "root" else tolerance.at(carry.x))
         error = jnp.where(finite, error, jnp.inf).astype(dtype)
         best = _tree.where(error < carry.error, carry.x, carry.best)
@@ -162,7 +162,7 @@ def iterate(
             nfev=nfev,
             best=best,
             error=jnp.where(better, error, carry.error),
-            residual=jnp.where(better, _tree.max_norm(residual), carry.residual),
+            residual=jnp.where(better, size, carry.residual),
             stale=stale,
             component=_where_bad(finite, residual, carry.component),
             pressed=pressed,
@@ -171,7 +171,7 @@ def iterate(
         )
         if rows is not None:
             following = _either(
-                carry.status == Status.RUNNING, halt(carry, following), wait(carry, error, residual, quiet, limits)
+                carry.status == Status.RUNNING, halt(carry, following), wait(carry, error, size, quiet, limits)
             )
         else:
             following = renew_where(retries(following), following, limits)
@@ -213,7 +213,7 @@ def iterate(
         ended = following._replace(x=following.best, method=carry.method)
         return _either(following.status != Status.RUNNING, ended, following)
 
-    def wait(carry: _Carry, error: Array, residual: Leaves, quiet: _Quiet, limits: _Limits) -> _Carry:
+    def wait(carry: _Carry, error: Array, size: Array, quiet: _Quiet, limits: _Limits) -> _Carry:
         """A row that has ended stays at its best point, while others go on, and is judged again when all have.
 
         Then one that had converged goes on if its neighbours have moved it out of the tolerance, and one that had
@@ -228,7 +228,7 @@ def iterate(
             status=jnp.where(error <= 1, Status.CONVERGED, jnp.where(again, Status.RUNNING, carry.status)),
             method=_either(again, revisited, carry.method),
             error=jnp.where(quiet.now, error_now, carry.error),
-            residual=jnp.where(jnp.isfinite(error), _tree.max_norm(residual), jnp.inf),
+            residual=jnp.where(jnp.isfinite(error), size, jnp.inf),
             stale=jnp.zeros_like(carry.stale),
         )
         waiting = waiting._replace(

@@ -6,7 +6,6 @@ history. What an iteration costs beside F is what it carries, all the more under
 So the attempt has loops of its own, and the robust method stands behind a branch.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import equinox.internal as eqxi
@@ -119,14 +118,14 @@ def _plain(problem: Problem, plain_steps: int, theta: Leaves, x0: Leaves, tolera
 
     def step(carry: _Plain) -> _Plain:
         residual = problem.residual(carry.x, theta)
-        error, first = _largest(residual, tolerance.at(carry.x)), carry.nfev <= plain_steps
+        error, first = _in_units(residual, tolerance.at(carry.x)), carry.nfev <= plain_steps
         latest = error / carry.error
         rate = jnp.where(first, latest, jnp.sqrt(carry.rate * jnp.sqrt(carry.rate * latest)))
         fast = error * rate ** (limit - carry.nfev).astype(error.dtype) <= 1
         running = (error > 1) & jnp.isfinite(error) & (carry.nfev < limit) & (fast | first)
         x = _tree.where(running, _tree.axpy(1, residual, carry.x), carry.x)
         # One pass over the residual less, until the last one.
-        size = jax.lax.cond(eqxi.unvmap_all(running), lambda: error, lambda: _largest(residual))
+        size = jax.lax.cond(eqxi.unvmap_all(running), lambda: error, lambda: _tree.largest(residual))
         return _Plain(x, error, size, rate, carry.nfev + 1, running)
 
     infinite = jnp.asarray(jnp.inf, _tree.work_dtype(x0))
@@ -149,24 +148,24 @@ def _newton(problem: Problem, method: AbstractSolver, theta: Leaves, x0: Leaves,
         running = (error > 1) & jnp.isfinite(error) & (carry.nfev < LIMIT) & go_on
         x = _tree.where(running, _tree.axpy(1, step, carry.x), carry.x)
         streak = jnp.where(error < carry.error, carry.streak + 1, 0)
-        return _Carry(x, error, _largest(residual), streak, carry.nfev + 1, running)
+        return _Carry(x, error, _tree.largest(residual), streak, carry.nfev + 1, running)
 
     def plain(carry: _Carry) -> _Carry:
         residual = residual_at(carry.x)
-        error = _largest(residual, tolerance.at(carry.x))
+        error = _in_units(residual, tolerance.at(carry.x))
         return follow(carry, residual, residual, error, True)
 
     def newton(carry: _Carry) -> _Carry:
         residual, A = _linear.linearise(residual_at, carry.x, linear_solver)
         assert _linear.is_matrix(A)
         if problem.kind == "fixed_point":
-            error = _largest(residual, tolerance.at(carry.x))
+            error = _in_units(residual, tolerance.at(carry.x))
             step, decreased = _linear.solve_bare(A, _tree.ravel(residual), linear_solver), error < carry.error
         else:
-            error = _largest(residual, tolerance.atol)
+            error = _in_units(residual, tolerance.atol)
             decreased = error < carry.error
             step, regular = _linear.solve_dense(A, _tree.ravel(residual), linear_solver)
-            close = regular & (_largest(_tree.unravel(step, carry.x), tolerance.at(carry.x)) <= 1)
+            close = regular & (_in_units(_tree.unravel(step, carry.x), tolerance.at(carry.x)) <= 1)
             error = jnp.where(close, jnp.fmin(error, 1), error)
         return follow(carry, residual, _tree.unravel(-step, carry.x), error, decreased)
 
@@ -182,12 +181,6 @@ def _newton(problem: Problem, method: AbstractSolver, theta: Leaves, x0: Leaves,
     return _End(end.x, end.error, end.residual, end.nfev, x0)
 
 
-def _largest(values: Leaves, units: tuple[Any, ...] | None = None) -> Float[Array, ""]:
-    """max |vᵢ| / unitᵢ; infinite if one is NaN, as where both are 0. One pass: see `_tree.max_abs`."""
-
-    def each(v: Array, unit: Any) -> Array:
-        ratio = jnp.abs(v) if unit is None else jnp.abs(v / unit)
-        return _tree.fold(jnp.maximum, jnp.where(ratio == ratio, ratio, jnp.inf), jnp.max)
-
-    terms = [each(v, unit) for v, unit in zip(values, units or (None,) * len(values)) if v.size]
-    return functools.reduce(jnp.maximum, terms).astype(_tree.work_dtype(values))
+def _in_units(values: Leaves, units: tuple[Any, ...]) -> Float[Array, ""]:
+    """max |vᵢ| / unitᵢ; infinite or NaN if one is NaN, as where both are 0."""
+    return _tree.largest(tuple(v / unit for v, unit in zip(values, units)))

@@ -39,7 +39,7 @@ def ratio(values: Leaves, tolerance: Leaves) -> Float[Array, ""]:
             (v == 0) & (t >= 0), 0, jnp.where(t == 0, missed, jnp.abs(v) / jnp.where(t == 0, 1, t))
         ).astype(v.dtype)
 
-    return _tree.max_norm(tuple(map(each, values, tolerance)))
+    return _tree.largest(tuple(map(each, values, tolerance)))
 
 
 class Evaluation(NamedTuple):
