@@ -183,28 +183,20 @@ def iterate(
         return lost & (carry.setting + 1 < method.settings)
 
     def renew_where(predicate: Bool[Array, ""], carry: _Carry, limits: _Limits) -> _Carry:
-        """On with the next setting. Seldom, so behind a branch, also under `vmap`, if it is any work."""
+        """On with the next setting."""
         if method.settings == 1:
             return carry
-        if problem.size <= _tree.FEW:
-            return _either(predicate, renew(carry, limits), carry)
-        return jax.lax.cond(
-            eqxi.unvmap_any(predicate),
-            lambda carry: _either(predicate, renew(carry, limits), carry),
-            lambda carry: carry,
-            carry,
-        )
+        setting = carry.setting + predicate
 
-    def renew(carry: _Carry, limits: _Limits) -> _Carry:
-        setting = carry.setting + 1
-        x = method.start(setting, carry.best, limits.x0)
-        if limits.bounds is not None:
-            x = limits.bounds.shorten(limits.x0, x)
+        def start() -> Leaves:
+            x = method.start(setting, carry.best, limits.x0)
+            return x if limits.bounds is None else limits.bounds.shorten(limits.x0, x)
+
         return carry._replace(
-            x=x,
-            method=method.renew(x, carry.method, setting),
-            status=jnp.full_like(carry.status, Status.RUNNING),
-            stale=jnp.zeros_like(carry.stale),
+            x=_tree.where_seldom(predicate, start, carry.x),
+            method=_either(predicate, method.renew(carry.method, setting), carry.method),
+            status=jnp.where(predicate, Status.RUNNING, carry.status).astype(jnp.int32),
+            stale=jnp.where(predicate, 0, carry.stale),
             setting=setting,
         )
 

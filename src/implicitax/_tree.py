@@ -97,6 +97,8 @@ def where(predicate: Bool[Array, ""], a: Leaves, b: Leaves) -> Leaves:
 
 def where_seldom(predicate: Bool[Array, ""], a: Callable[[], Leaves], b: Leaves) -> Leaves:
     """a() if predicate else b, without a pass over either where the predicate is false everywhere."""
+    if size(b) <= FEW:
+        return where(predicate, a(), b)
     return jax.lax.cond(eqxi.unvmap_any(predicate), lambda: where(predicate, a(), b), lambda: b)
 
 

@@ -129,28 +129,41 @@ class Anderson(AbstractSolver):
         return _tree.where(setting < tried, best, scattered)
 
     def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
-        dtype = _tree.work_dtype(x)
-        memories, dampings = zip(*self._each)
-        m = max(memories)
-        damping = jnp.stack([jnp.asarray(damping, dtype) for damping in dampings])[setting]
+        dtype, m = _tree.work_dtype(x), max(memory for memory, _ in self._each)
+        one, zero = jnp.ones((), dtype), jnp.zeros((), jnp.int32)
         history = tuple(jnp.zeros((m, *leaf.shape), leaf.dtype) for leaf in x)
-        zero = jnp.zeros((), jnp.int32)
-        return _State(
+        state = _State(
             image=x,
             residual=x,
-            least=jnp.asarray(jnp.inf, dtype),
+            least=one,
             dg=history,
             dr=history,
             gram=jnp.zeros((m, m), dtype),
             right=jnp.zeros((m,), dtype),
             held=zero,
-            damping=damping,
+            damping=one,
             weights=x,
             first=jnp.asarray(True),
+            memory=zero,
+            limit=one,
+            plain=zero,
+            streak=zero,
+        )
+        return self.renew(state, setting)
+
+    def renew(self, state: _State, setting: Int[Array, ""]) -> _State:
+        memories, dampings = zip(*self._each)
+        damping = jnp.stack([jnp.asarray(damping, state.limit.dtype) for damping in dampings])[setting]
+        plain = jnp.select([setting == 0, setting == 1 + len(self.retries)], [self.warmup, _PATIENT])
+        return state._replace(
+            least=jnp.full_like(state.least, jnp.inf),
+            held=jnp.zeros_like(state.held),
+            damping=damping,
+            first=jnp.ones_like(state.first),
             memory=jnp.asarray(memories, jnp.int32)[setting],
             limit=damping,
-            plain=jnp.select([setting == 0, setting == 1 + len(self.retries)], [self.warmup, _PATIENT]),
-            streak=zero,
+            plain=plain.astype(jnp.int32),
+            streak=jnp.zeros_like(state.streak),
         )
 
     def revisit(self, x: Leaves, state: _State) -> _State:

@@ -100,9 +100,9 @@ class AbstractSolver(eqx.Module):
         """Where a setting after the first begins."""
         return best
 
-    def renew(self, x: Leaves, state: Any, setting: Int[Array, ""]) -> Any:
-        """The state before the first evaluation with a setting after the first, which is at x."""
-        return self.init(x, setting)
+    def renew(self, state: Any, setting: Int[Array, ""]) -> Any:
+        """The state before the first evaluation with a setting after the first. What that one replaces may stay."""
+        return state
 
     def revisit(self, x: Leaves, state: Any) -> Any:
         """In a batch: the state of a row that had ended at x and goes on there, with a residual that has changed."""

@@ -144,26 +144,43 @@ class Ladder(AbstractSolver):
     def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
         dtype, n = _tree.work_dtype(x), _tree.size(x)
         vector, one, zero = jnp.zeros((n,), dtype), jnp.ones((), dtype), jnp.zeros((), jnp.int32)
-        trust = jnp.where(_column("step")[setting] == _MARQUARDT, 1e-2, 1).astype(dtype)
-        return _State(
+        state = _State(
             base=x,
             residual=vector,
             A=jnp.zeros((n, n), dtype),
             newton=vector,
-            sizes=jnp.full((_MEMORY,), jnp.inf, dtype),
+            sizes=jnp.ones((_MEMORY,), dtype),
             predicted=one,
-            trust=trust,
-            growth=2 * one,
+            trust=one,
+            growth=one,
             length=one,
             weights=vector,
             scale=vector,
-            rung=setting,
+            rung=zero,
             evaluations=zero,
             stale=zero,
-            mark=one * jnp.inf,
+            mark=one,
             first=jnp.asarray(True),
             accepted=jnp.asarray(False),
             exhausted=jnp.asarray(False),
+        )
+        return self.renew(state, setting)
+
+    def renew(self, state: _State, setting: Int[Array, ""]) -> _State:
+        damped, one, zero = _column("step")[setting] == _MARQUARDT, jnp.ones_like(state.trust), jnp.zeros_like(setting)
+        return state._replace(
+            sizes=jnp.full_like(state.sizes, jnp.inf),
+            predicted=one,
+            trust=jnp.where(damped, 1e-2, one),
+            growth=2 * one,
+            length=one,
+            rung=setting,
+            evaluations=zero,
+            stale=zero,
+            mark=jnp.inf * one,
+            first=jnp.ones_like(state.first),
+            accepted=jnp.zeros_like(state.accepted),
+            exhausted=jnp.zeros_like(state.exhausted),
         )
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:

@@ -122,8 +122,7 @@ class PseudoTransient(AbstractSolver):
             streak=zero,
         )
 
-    def renew(self, x: Leaves, state: _State, setting: Int[Array, ""]) -> _State:
-        # The first evaluation replaces the rest.
+    def renew(self, state: _State, setting: Int[Array, ""]) -> _State:
         zero, yes = jnp.zeros_like(state.steps), jnp.ones_like(state.first)
         return state._replace(time_step=jnp.ones_like(state.time_step), first=yes, plain=yes, steps=zero, streak=zero)
 
