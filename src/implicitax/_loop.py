@@ -102,6 +102,21 @@ def iterate(
             return _linear.linearise(residual_at, x, linear_solver)
         return _linear.linearise_rows(residual_at, x)
 
+    def evaluate_once(carry: _Carry) -> tuple[Leaves, Any]:
+        """`evaluate` behind a branch that is always taken. Without it XLA on CPU compiles F, and its tangents, once for
+        each kernel that uses the result: for Newton's method 20 times, of which it computes several."""
+        x = carry.x
+        if not (linear_solver is None or _linear.is_dense(linear_solver)):
+            return evaluate(x)
+        matrix = (*(() if rows is None else (rows,)), count, count)
+        nothing = x, None if linear_solver is None else jnp.zeros(matrix, dtype)
+        nothing = _tree.varying(nothing, (*theta, *x))
+        return jax.lax.cond(eqxi.unvmap_any(unfinished(carry)), evaluate, lambda _: nothing, x)
+
+    def unfinished(carry: _Carry) -> Bool[Array, ""]:
+        running = carry.status == Status.RUNNING
+        return running if rows is None else jnp.any(running | carry.waiting)
+
     def start(limits: _Limits) -> _Carry:
         x = limits.x0
         zero, infinite = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, dtype)
@@ -250,17 +265,13 @@ def iterate(
     watch = watch or Watch()
 
     def body(carry: _Whole) -> _Whole:
-        residual, A = evaluate(carry.each.x)
+        residual, A = evaluate_once(carry.each)
         quiet = _Quiet(~jnp.any(carry.each.status == Status.RUNNING), carry.quiet)
         each, seen = advance(carry.each, residual, A, limits, quiet)
         return _Whole(each, quiet.now, watch.look(carry.record, seen))
 
-    def unfinished(carry: _Whole) -> Bool[Array, ""]:
-        running = carry.each.status == Status.RUNNING
-        return running if rows is None else jnp.any(running | carry.each.waiting)
-
     first = _Whole(start(limits), jnp.zeros((), bool), watch.start(dtype, rows))
-    end = jax.lax.while_loop(unfinished, body, _tree.varying(first, (*theta, *x0)))
+    end = jax.lax.while_loop(lambda carry: unfinished(carry.each), body, _tree.varying(first, (*theta, *x0)))
     outcome = finish(end.each, limits)
     return outcome._replace(x=_tree.rows_back(outcome.x, batch_axis), history=watch.end(end.record))
 

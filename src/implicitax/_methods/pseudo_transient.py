@@ -172,7 +172,5 @@ class PseudoTransient(AbstractSolver):
             streak=streak.astype(jnp.int32),
         )
         status = jnp.where(h < _SHORTEST, Status.STALLED, Status.RUNNING)
-        x = _tree.where(
-            plain, _tree.axpy(1, at.residual, at.x), _tree.axpy(1, _tree.unravel(d, base), base)
-        )
+        x = _tree.where(plain, _tree.axpy(1, at.residual, at.x), _tree.axpy(1, _tree.unravel(d, base), base))
         return Proposal(x, following, status)
