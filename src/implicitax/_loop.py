@@ -104,9 +104,10 @@ def iterate(
 
     def evaluate_once(carry: _Carry) -> tuple[Leaves, Any]:
         """`evaluate` behind a branch that is always taken. Without it XLA on CPU compiles F, and its tangents, once for
-        each kernel that uses the result: for Newton's method 20 times, of which it computes several."""
-        x = carry.x
-        if not (linear_solver is None or _linear.is_dense(linear_solver)):
+        each kernel that uses the result: for Newton's method 20 times, of which it computes several. (Of a large x the
+        branch would cost a copy.)"""
+        x, matrix_free = carry.x, not (linear_solver is None or _linear.is_dense(linear_solver))
+        if matrix_free or problem.size > _linear.DENSE:
             return evaluate(x)
         matrix = (*(() if rows is None else (rows,)), count, count)
         nothing = x, None if linear_solver is None else jnp.zeros(matrix, dtype)
