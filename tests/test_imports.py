@@ -31,6 +31,7 @@ ORDER = (
     "_methods.newton",
     "_methods.broyden",
     "_methods.trust_region",
+    "_methods.rungs",
     "_methods.ladder",
     "_methods.newton_krylov",
     "_methods.pseudo_transient",

@@ -63,7 +63,8 @@ class Anderson(AbstractSolver):
     - `restarts`: how often the first pair is tried again after them: from x0, with plain iteration for as long as that
       may take, and then from points around x0 that are drawn at random, always the same.
 
-    **Cost:** an iteration is one evaluation of F, and about `3·memory` passes over the state.
+    **Cost:** an iteration is one evaluation of F, and about `2·memory + 40` passes over the state, with damping
+    `3·memory + 40`.
 
     **Fails:** with `Status.STALLED` where the last setting has failed, or, without `retries`, the residual has not
     decreased for 500 evaluations.

@@ -6,7 +6,6 @@ import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import lineax as lx
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _linear, _tree
@@ -14,35 +13,9 @@ from .._solution import Status
 from .._tree import Leaves
 from .base import AbstractSolver, Evaluation, Proposal, Tolerance
 from .newton import row_weights
+from .rungs import BACKTRACKED, DOGLEG, MARQUARDT, RUNGS, UNDAMPED, column, norm_weights, start
 from .trust_region import dogleg, marquardt
 
-
-class _Rung(NamedTuple):
-    """How the step is taken, where it begins, and what share of the evaluations it has."""
-
-    step: int
-    weights: int
-    start: int
-    evaluations: int
-    distance: float = 0  # of a start elsewhere from the guess, in sizes of the guess
-
-
-_BACKTRACKED, _UNDAMPED, _DOGLEG, _MARQUARDT = range(4)
-_BY_TOLERANCE, _BY_SIZE, _EQUAL = range(3)  # weights of the rows of R in its norm
-_GUESS, _BEST, _ELSEWHERE = range(3)
-
-# Found on the systems of `tests/problems/systems.py`: each rung solves some that those above it do not. The norm in
-# which a rung has to descend matters as much as its step, so the two Levenberg-Marquardt rungs differ in it.
-RUNGS = (
-    _Rung(_BACKTRACKED, _BY_TOLERANCE, _GUESS, 60),
-    _Rung(_DOGLEG, _EQUAL, _GUESS, 100),
-    _Rung(_UNDAMPED, _EQUAL, _GUESS, 60),
-    _Rung(_MARQUARDT, _BY_SIZE, _BEST, 100),
-    _Rung(_MARQUARDT, _EQUAL, _BEST, 200),
-    *(_Rung(_BACKTRACKED, _BY_TOLERANCE, _ELSEWHERE, 60, 1.0) for _ in range(5)),
-    *(_Rung(_DOGLEG, _EQUAL, _ELSEWHERE, 60, distance) for distance in (0.3, 1.0, 3.0)),
-    _Rung(_BACKTRACKED, _BY_TOLERANCE, _ELSEWHERE, 60, 3.0),  # the last one tells whether A is singular
-)
 _PATIENCE = 10  # evaluations in which the norm must fall to half if the rung's share is used up
 _MEMORY = 6  # a backtracked step must decrease the norm below the largest of the last so many,
 _SMALLEST_STEP = 1e-8  # and may be shortened to this fraction
@@ -132,14 +105,7 @@ class Ladder(AbstractSolver):
         return self.linear_solver
 
     def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
-        where = _column("start")[setting]
-        vector = _tree.ravel(x0)
-        noise = np.random.default_rng(0).normal(size=(len(RUNGS), vector.size))
-        noise = (noise * np.array([[rung.distance] for rung in RUNGS])).astype(vector.dtype)
-        size = jnp.maximum(jnp.abs(vector), jnp.mean(jnp.abs(vector)))
-        size = jnp.where(jnp.any(vector != 0), size, 1)
-        elsewhere = _tree.unravel(vector + size * jnp.asarray(noise)[setting], x0)
-        return _tree.where(where == _GUESS, x0, _tree.where(where == _BEST, best, elsewhere))
+        return start(setting, best, x0)
 
     def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
         dtype, n = _tree.work_dtype(x), _tree.size(x)
@@ -167,7 +133,7 @@ class Ladder(AbstractSolver):
         return self.renew(state, setting)
 
     def renew(self, state: _State, setting: Int[Array, ""]) -> _State:
-        damped, one, zero = _column("step")[setting] == _MARQUARDT, jnp.ones_like(state.trust), jnp.zeros_like(setting)
+        damped, one, zero = column("step")[setting] == MARQUARDT, jnp.ones_like(state.trust), jnp.zeros_like(setting)
         return state._replace(
             sizes=jnp.full_like(state.sizes, jnp.inf),
             predicted=one,
@@ -189,11 +155,8 @@ class Ladder(AbstractSolver):
 
         weights = jnp.where(state.first, _tree.ravel(row_weights(at, tolerance)), state.weights)
         size = jnp.linalg.norm(weights * residual)
-        # Armijo's condition, with the largest of the last norms in place of the last.
-        largest = jnp.max(jnp.where(jnp.isfinite(state.sizes), state.sizes, 0))
-        descends = state.first | (at.finite & (size < (1 - 1e-4 * state.trust) * largest))
-        fraction = jnp.where(descends, 1, jnp.where(at.finite, 0.5, 0.25) * state.trust).astype(size.dtype)
-        backtracked = _Verdict(descends, fraction, state.growth, weights, size, state.scale)
+        descends, fraction = _backtrack(state, size, at.finite)
+        backtracked = _Verdict(descends | state.first, fraction, state.growth, weights, size, state.scale)
         following = _follow(at, state, backtracked, newton)
         step = fraction * following.newton
 
@@ -207,9 +170,9 @@ class Ladder(AbstractSolver):
 
         following, step = jax.lax.cond(eqxi.unvmap_any(above), climb, lambda *same: same, following, step)
 
-        kind, budget = _column("step")[state.rung], _column("evaluations")[state.rung]
+        kind, budget = column("step")[state.rung], column("evaluations")[state.rung]
         failed = following.exhausted | ((following.evaluations > budget) & (following.stale > _PATIENCE))
-        needs_newton = (kind == _BACKTRACKED) | (kind == _UNDAMPED)
+        needs_newton = (kind == BACKTRACKED) | (kind == UNDAMPED)
         status = jnp.where(
             following.accepted & ~regular & needs_newton,
             Status.SINGULAR,
@@ -258,26 +221,26 @@ def _climb(
     at: Evaluation, state: _State, tolerance: Tolerance, newton: Float[Array, " n"]
 ) -> tuple[_State, Float[Array, " n"]]:
     """The state and the step of a rung above the first."""
-    kind, x, residual = _column("step")[state.rung], _tree.ravel(at.x), _tree.ravel(at.residual)
-    weights = jnp.where(state.first, _weights(at, tolerance, state.rung), state.weights)
+    kind, x, residual = column("step")[state.rung], _tree.ravel(at.x), _tree.ravel(at.residual)
+    weights = jnp.where(state.first, norm_weights(at, tolerance, state.rung), state.weights)
     size = jnp.linalg.norm(weights * residual)
     accepted, trust, growth = _judge(kind, state, size, at.finite)
 
     columns = jnp.linalg.norm(weights[:, None] * at.A, axis=0)
     columns = jnp.where((columns > 0) & jnp.isfinite(columns), columns, 1)
-    old = jnp.where(kind == _MARQUARDT, 1e-3, 1) * state.scale
+    old = jnp.where(kind == MARQUARDT, 1e-3, 1) * state.scale
     scale = jnp.where(accepted, jnp.maximum(columns, jnp.where(state.first, 0, old)), state.scale)
     # Moré's first radius, 100 times the size of x.
     reach = jnp.linalg.norm(scale * x)
-    trust = jnp.where(state.first & (kind == _DOGLEG), 100 * jnp.where(reach > 0, reach, 1), trust)
+    trust = jnp.where(state.first & (kind == DOGLEG), 100 * jnp.where(reach > 0, reach, 1), trust)
 
     following = _follow(at, state, _Verdict(accepted, trust, growth, weights, size, scale), newton)
     A, r = weights[:, None] * following.A, weights * following.residual
     bent = dogleg(A, r, following.newton, scale, trust)
-    is_damped = kind == _MARQUARDT
+    is_damped = kind == MARQUARDT
     damped = jax.lax.cond(eqxi.unvmap_any(is_damped), lambda: marquardt(A, r, scale, trust), lambda: jnp.zeros_like(r))
-    step = jnp.select([kind == _DOGLEG, is_damped], [bent, damped], trust * following.newton)
-    smallest = jnp.where(kind == _DOGLEG, reach / _LARGEST, _SMALLEST_STEP)
+    step = jnp.select([kind == DOGLEG, is_damped], [bent, damped], trust * following.newton)
+    smallest = jnp.where(kind == DOGLEG, reach / _LARGEST, _SMALLEST_STEP)
     return following._replace(
         predicted=jnp.sum((r + A @ step) ** 2),
         length=jnp.linalg.norm(scale * step),
@@ -285,35 +248,22 @@ def _climb(
     ), step
 
 
-def _column(name: str) -> Int[Array, " rungs"]:
-    return jnp.asarray(np.array([getattr(rung, name) for rung in RUNGS], np.int32))
-
-
-def _weights(at: Evaluation, tolerance: Tolerance, rung: Int[Array, ""]) -> Float[Array, " n"]:
-    """Of the components of R in the norm that has to decrease."""
-    kind = _column("weights")[rung]
-    x = jnp.abs(_tree.ravel(at.x))
-    change = jnp.abs(at.A) @ jnp.maximum(x, 1e-2 * jnp.where(jnp.any(x > 0), jnp.max(x), 1))
-    by_size = jnp.where((change > 0) & jnp.isfinite(change), 1 / change, 1)
-    largest = jnp.max(jnp.abs(_tree.ravel(at.residual)))
-    equal = jnp.ones_like(x) / jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    return jnp.select(
-        [kind == _BY_TOLERANCE, kind == _BY_SIZE], [_tree.ravel(row_weights(at, tolerance)), by_size], equal
-    )
+def _backtrack(
+    state: _State, size: Float[Array, ""], finite: Bool[Array, ""], always: Bool[Array, ""] | bool = False
+) -> tuple[Bool[Array, ""], Float[Array, ""]]:
+    """Whether the norm descends, or has to at all, and the fraction of Newton's step to take next."""
+    # Armijo's condition, with the largest of the last norms in place of the last.
+    largest = jnp.max(jnp.where(jnp.isfinite(state.sizes), state.sizes, 0))
+    descends = finite & (size < jnp.where(always, jnp.inf, (1 - 1e-4 * state.trust) * largest))
+    shorter = jnp.where(finite, 0.5, 0.25) * state.trust
+    return descends, jnp.where(descends | state.first, 1, shorter).astype(size.dtype)
 
 
 def _judge(
     kind: Int[Array, ""], state: _State, size: Float[Array, ""], finite: Bool[Array, ""]
 ) -> tuple[Bool[Array, ""], Float[Array, ""], Float[Array, ""]]:
     """Whether the point is accepted, and what to trust next: a fraction, a radius, or Marquardt's parameter."""
-    # A backtracked step: Armijo's condition, with the largest of the last norms in place of the last.
-    allowed = jnp.where(
-        kind == _UNDAMPED,
-        jnp.inf,
-        (1 - 1e-4 * state.trust) * jnp.max(jnp.where(jnp.isfinite(state.sizes), state.sizes, 0)),
-    )
-    descends = finite & (size < allowed)
-    fraction = jnp.where(descends, 1, jnp.where(finite, 0.5, 0.25) * state.trust)
+    descends, fraction = _backtrack(state, size, finite, kind == UNDAMPED)
 
     # A trusted one: the decrease of the square of the norm, relative to what the linear model predicts.
     square = state.sizes[0] ** 2
@@ -327,10 +277,10 @@ def _judge(
     good = gain > _DECREASE
     smaller = jnp.maximum(state.trust * jnp.maximum(0.1, 1 - (2 * gain - 1) ** 3), 1 / _LARGEST)
     parameter = jnp.where(good, smaller, state.trust * state.growth)
-    growth = jnp.where(good & (kind == _MARQUARDT), 2, 2 * state.growth)
+    growth = jnp.where(good & (kind == MARQUARDT), 2, 2 * state.growth)
 
-    trusted = (kind == _DOGLEG) | (kind == _MARQUARDT)
-    trust = jnp.select([kind == _DOGLEG, kind == _MARQUARDT], [radius, parameter], fraction)
+    trusted = (kind == DOGLEG) | (kind == MARQUARDT)
+    trust = jnp.select([kind == DOGLEG, kind == MARQUARDT], [radius, parameter], fraction)
     accepted = state.first | jnp.where(trusted, good, descends)
     unless_first = lambda old, new: jnp.where(state.first, old, new).astype(size.dtype)
     return accepted, unless_first(state.trust, trust), unless_first(state.growth, growth)
