@@ -162,7 +162,7 @@ def iterate(
         better = error < carry.error
         stale = jnp.where(better, 0, carry.stale + 1)
         failed_here = ~finite & ((carry.nfev == 0) | (not method.recovers))
-        status = jnp.select(
+        status = _tree.select(
             [error <= 1, failed_here, nfev > max_steps, proposal.status != Status.RUNNING, stale > method.patience],
             [Status.CONVERGED, Status.NON_FINITE, Status.STEP_LIMIT, proposal.status, Status.STALLED],
             Status.RUNNING,

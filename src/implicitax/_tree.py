@@ -65,6 +65,13 @@ def products(rows: tuple[Array, ...], vector: Leaves) -> Float[Array, " m"]:
     return jnp.sum(jnp.stack(terms), axis=0)
 
 
+def matvec(matrix: Inexact[Array, "m n"], vector: Inexact[Array, " n"]) -> Inexact[Array, " m"]:
+    """A v."""
+    if vector.size > FEW:
+        return matrix @ vector
+    return functools.reduce(jnp.add, [matrix[:, j] * vector[j] for j in range(vector.size)])
+
+
 def norm(a: Leaves) -> Float[Array, ""]:
     """‖a‖₂."""
     return jnp.sqrt(dot(a, a))
@@ -93,6 +100,13 @@ def zeros_like(a: Sequence[Any]) -> Leaves:
 def where(predicate: Bool[Array, ""], a: Leaves, b: Leaves) -> Leaves:
     """a if predicate else b."""
     return tuple(jnp.where(predicate, ai, bi) for ai, bi in zip(a, b))
+
+
+def select(conditions: Sequence[Bool[Array, ""]], values: Sequence[Any], default: Any) -> Array:
+    """The value at the first condition that is true. `jnp.select` finds it by a reduction, which costs (see `fold`)."""
+    for condition, value in reversed(list(zip(conditions, values, strict=True))):
+        default = jnp.where(condition, value, default)
+    return default
 
 
 def where_seldom(predicate: Bool[Array, ""], a: Callable[[], Leaves], b: Leaves) -> Leaves:

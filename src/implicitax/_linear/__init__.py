@@ -124,7 +124,7 @@ def solve_dense(
     # A solution as large as this is the answer of a matrix that is singular to working precision.
     largest, length = _tree.max_abs(scaled_b), _tree.max_abs(y)
     regular = length * (8 * b.size * jnp.finfo(b.dtype).eps) <= largest
-    return y * columns, result & regular & _solves(scaled @ y, scaled_b, length)
+    return y * columns, result & regular & _solves(_tree.matvec(scaled, y), scaled_b, length)
 
 
 def solve_bare(

@@ -5,6 +5,7 @@ runs over all lanes at once, where a call into LAPACK works matrix by matrix. Th
 right-hand side: applying them is linear, so it can be transposed, and one factorisation serves many right-hand sides.
 """
 
+import functools
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -143,4 +144,4 @@ class SmallLU(lx.AbstractLinearSolver[State]):
 
 def _is_singular(factors: Factors) -> Bool[Array, ""]:
     pivots = [factors.lu[k][k] for k in range(len(factors.lu))]
-    return jnp.logical_not(jnp.all(jnp.stack([(pivot != 0) & jnp.isfinite(pivot) for pivot in pivots])))
+    return jnp.logical_not(functools.reduce(jnp.logical_and, [(p != 0) & jnp.isfinite(p) for p in pivots]))

@@ -155,7 +155,7 @@ class Anderson(AbstractSolver):
     def renew(self, state: _State, setting: Int[Array, ""]) -> _State:
         memories, dampings = zip(*self._each)
         damping = jnp.stack([jnp.asarray(damping, state.limit.dtype) for damping in dampings])[setting]
-        plain = jnp.select([setting == 0, setting == 1 + len(self.retries)], [self.warmup, _PATIENT])
+        plain = _tree.select([setting == 0, setting == 1 + len(self.retries)], [self.warmup, _PATIENT], 0)
         return state._replace(
             least=jnp.full_like(state.least, jnp.inf),
             held=jnp.zeros_like(state.held),

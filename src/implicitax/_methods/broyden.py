@@ -102,7 +102,7 @@ class Broyden(AbstractSolver):
         )
         residual = _tree.mul(weights, at.residual)
         size, extent = _tree.norm(residual), _tree.norm(_tree.mul(weights, at.x))
-        largest = jnp.max(jnp.where(jnp.isfinite(state.sizes), state.sizes, -jnp.inf))
+        largest = _tree.fold(jnp.maximum, jnp.where(jnp.isfinite(state.sizes), state.sizes, -jnp.inf), jnp.max)
         accepted = state.first | (at.finite & ((size < largest) | (largest < 0)))
 
         s = _tree.mul(weights, _tree.sub(at.x, state.base))

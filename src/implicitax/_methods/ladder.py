@@ -1,5 +1,7 @@
 """Newton's method, and when it fails more robust ones: a portfolio for roots."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox.internal as eqxi
@@ -41,7 +43,6 @@ class _State(NamedTuple):
     mark: Float[Array, ""]  # and what it was then
     first: Bool[Array, ""]
     accepted: Bool[Array, ""]  # whether the last point was
-    exhausted: Bool[Array, ""]  # whether nothing is left to try on this rung
 
 
 class Ladder(AbstractSolver):
@@ -128,7 +129,6 @@ class Ladder(AbstractSolver):
             mark=one,
             first=jnp.asarray(True),
             accepted=jnp.asarray(False),
-            exhausted=jnp.asarray(False),
         )
         return self.renew(state, setting)
 
@@ -146,7 +146,6 @@ class Ladder(AbstractSolver):
             mark=jnp.inf * one,
             first=jnp.ones_like(state.first),
             accepted=jnp.zeros_like(state.accepted),
-            exhausted=jnp.zeros_like(state.exhausted),
         )
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
@@ -154,24 +153,25 @@ class Ladder(AbstractSolver):
         newton, regular = _linear.solve_dense(at.A, -residual, self.solver_of_steps())
 
         weights = jnp.where(state.first, _tree.ravel(row_weights(at, tolerance)), state.weights)
-        size = jnp.linalg.norm(weights * residual)
+        size = _tree.norm((weights * residual,))
         descends, fraction = _backtrack(state, size, at.finite)
-        backtracked = _Verdict(descends | state.first, fraction, state.growth, weights, size, state.scale)
-        following = _follow(at, state, backtracked, newton)
-        step = fraction * following.newton
+        verdict = _Verdict(descends | state.first, fraction, state.growth, weights, size, state.scale)
 
-        # The other rungs are behind a branch, so that Newton's method does not pay for them. Under `vmap` it is taken
-        # where any lane needs it, and leaves those on the first rung as they are.
+        # The other rungs are behind branches, so that Newton's method does not pay for them. Under `vmap` they are
+        # taken where any lane needs it, and leave those on the first rung as they are.
         above = state.rung > 0
 
-        def climb(following: _State, step: Array) -> tuple[_State, Array]:
-            other = _climb(at, state, tolerance, newton)
-            return jax.tree.map(lambda a, b: jnp.where(above, a, b), other, (following, step))
+        def where_above(other: Callable[[], Any], first: Any) -> Any:
+            merge = lambda first: jax.tree.map(partial(jnp.where, above), other(), first)
+            return jax.lax.cond(eqxi.unvmap_any(above), merge, lambda first: first, first)
 
-        following, step = jax.lax.cond(eqxi.unvmap_any(above), climb, lambda *same: same, following, step)
+        verdict = where_above(lambda: _judge(at, state, tolerance), verdict)
+        following = _follow(at, state, verdict, newton)
+        move = _Move(verdict.trust * following.newton, state.predicted, state.length, verdict.trust < _SMALLEST_STEP)
+        move = where_above(lambda: _bend(at, following), move)
 
         kind, budget = column("step")[state.rung], column("evaluations")[state.rung]
-        failed = following.exhausted | ((following.evaluations > budget) & (following.stale > _PATIENCE))
+        failed = move.exhausted | ((following.evaluations > budget) & (following.stale > _PATIENCE))
         needs_newton = (kind == BACKTRACKED) | (kind == UNDAMPED)
         status = jnp.where(
             following.accepted & ~regular & needs_newton,
@@ -179,9 +179,9 @@ class Ladder(AbstractSolver):
             jnp.where(failed, Status.STALLED, Status.RUNNING),
         )
         correction = _tree.unravel(jnp.where(regular & following.accepted, newton, jnp.inf), at.x)
-        return Proposal(
-            _tree.axpy(1, _tree.unravel(step, following.base), following.base), following, status, correction
-        )
+        step = _tree.unravel(move.step, following.base)
+        following = following._replace(predicted=move.predicted, length=move.length)
+        return Proposal(_tree.axpy(1, step, following.base), following, status, correction)
 
 
 class _Verdict(NamedTuple):
@@ -195,9 +195,19 @@ class _Verdict(NamedTuple):
     scale: Float[Array, " n"]
 
 
+class _Move(NamedTuple):
+    """From the point last accepted to the next."""
+
+    step: Float[Array, " n"]
+    predicted: Float[Array, ""]
+    length: Float[Array, ""]
+    exhausted: Bool[Array, ""]  # whether nothing is left to try on this rung
+
+
 def _follow(at: Evaluation, state: _State, verdict: _Verdict, newton: Float[Array, " n"]) -> _State:
     """The state after the verdict: with the point accepted, or as it was."""
     accepted, size = verdict.accepted, verdict.size
+    halved = size < state.mark / 2
     return state._replace(
         base=_tree.where(accepted, at.x, state.base),
         residual=jnp.where(accepted, _tree.ravel(at.residual), state.residual),
@@ -209,43 +219,50 @@ def _follow(at: Evaluation, state: _State, verdict: _Verdict, newton: Float[Arra
         weights=verdict.weights,
         scale=verdict.scale,
         evaluations=state.evaluations + 1,
-        stale=jnp.where(size < state.mark / 2, 0, state.stale + 1),
-        mark=jnp.where(size < state.mark / 2, size, state.mark),
+        stale=jnp.where(halved, 0, state.stale + 1),
+        mark=jnp.where(halved, size, state.mark),
         first=state.first & False,
         accepted=accepted,
-        exhausted=verdict.trust < _SMALLEST_STEP,
     )
 
 
-def _climb(
-    at: Evaluation, state: _State, tolerance: Tolerance, newton: Float[Array, " n"]
-) -> tuple[_State, Float[Array, " n"]]:
-    """The state and the step of a rung above the first."""
-    kind, x, residual = column("step")[state.rung], _tree.ravel(at.x), _tree.ravel(at.residual)
+def _judge(at: Evaluation, state: _State, tolerance: Tolerance) -> _Verdict:
+    """The verdict of a rung above the first."""
+    kind, residual = column("step")[state.rung], _tree.ravel(at.residual)
     weights = jnp.where(state.first, norm_weights(at, tolerance, state.rung), state.weights)
-    size = jnp.linalg.norm(weights * residual)
-    accepted, trust, growth = _judge(kind, state, size, at.finite)
+    size = _tree.norm((weights * residual,))
+    accepted, trust, growth = _trust(kind, state, size, at.finite)
 
-    columns = jnp.linalg.norm(weights[:, None] * at.A, axis=0)
+    columns = jnp.sqrt(_tree.matvec((weights[:, None] * at.A).T ** 2, jnp.ones_like(weights)))
     columns = jnp.where((columns > 0) & jnp.isfinite(columns), columns, 1)
     old = jnp.where(kind == MARQUARDT, 1e-3, 1) * state.scale
     scale = jnp.where(accepted, jnp.maximum(columns, jnp.where(state.first, 0, old)), state.scale)
     # Moré's first radius, 100 times the size of x.
-    reach = jnp.linalg.norm(scale * x)
+    reach = _reach(at, scale)
     trust = jnp.where(state.first & (kind == DOGLEG), 100 * jnp.where(reach > 0, reach, 1), trust)
+    return _Verdict(accepted, trust, growth, weights, size, scale)
 
-    following = _follow(at, state, _Verdict(accepted, trust, growth, weights, size, scale), newton)
-    A, r = weights[:, None] * following.A, weights * following.residual
-    bent = dogleg(A, r, following.newton, scale, trust)
+
+def _reach(at: Evaluation, scale: Float[Array, " n"]) -> Float[Array, ""]:
+    """The size of x in the norm of the trust region."""
+    return _tree.norm((scale * _tree.ravel(at.x),))
+
+
+def _bend(at: Evaluation, state: _State) -> _Move:
+    """The step of a rung above the first, from the point last accepted."""
+    kind, trust, scale = column("step")[state.rung], state.trust, state.scale
+    A, r = state.weights[:, None] * state.A, state.weights * state.residual
+    bent = dogleg(A, r, state.newton, scale, trust)
     is_damped = kind == MARQUARDT
     damped = jax.lax.cond(eqxi.unvmap_any(is_damped), lambda: marquardt(A, r, scale, trust), lambda: jnp.zeros_like(r))
-    step = jnp.select([kind == DOGLEG, is_damped], [bent, damped], trust * following.newton)
-    smallest = jnp.where(kind == DOGLEG, reach / _LARGEST, _SMALLEST_STEP)
-    return following._replace(
-        predicted=jnp.sum((r + A @ step) ** 2),
-        length=jnp.linalg.norm(scale * step),
+    step = _tree.select([kind == DOGLEG, is_damped], [bent, damped], trust * state.newton)
+    smallest = jnp.where(kind == DOGLEG, _reach(at, scale) / _LARGEST, _SMALLEST_STEP)
+    return _Move(
+        step=step,
+        predicted=_tree.norm((r + _tree.matvec(A, step),)) ** 2,
+        length=_tree.norm((scale * step,)),
         exhausted=jnp.where(is_damped, trust > _LARGEST, trust < smallest),
-    ), step
+    )
 
 
 def _backtrack(
@@ -253,13 +270,13 @@ def _backtrack(
 ) -> tuple[Bool[Array, ""], Float[Array, ""]]:
     """Whether the norm descends, or has to at all, and the fraction of Newton's step to take next."""
     # Armijo's condition, with the largest of the last norms in place of the last.
-    largest = jnp.max(jnp.where(jnp.isfinite(state.sizes), state.sizes, 0))
+    largest = _tree.largest((jnp.where(jnp.isfinite(state.sizes), state.sizes, 0),))
     descends = finite & (size < jnp.where(always, jnp.inf, (1 - 1e-4 * state.trust) * largest))
     shorter = jnp.where(finite, 0.5, 0.25) * state.trust
     return descends, jnp.where(descends | state.first, 1, shorter).astype(size.dtype)
 
 
-def _judge(
+def _trust(
     kind: Int[Array, ""], state: _State, size: Float[Array, ""], finite: Bool[Array, ""]
 ) -> tuple[Bool[Array, ""], Float[Array, ""], Float[Array, ""]]:
     """Whether the point is accepted, and what to trust next: a fraction, a radius, or Marquardt's parameter."""
@@ -280,7 +297,7 @@ def _judge(
     growth = jnp.where(good & (kind == MARQUARDT), 2, 2 * state.growth)
 
     trusted = (kind == DOGLEG) | (kind == MARQUARDT)
-    trust = jnp.select([kind == DOGLEG, kind == MARQUARDT], [radius, parameter], fraction)
+    trust = _tree.select([kind == DOGLEG, kind == MARQUARDT], [radius, parameter], fraction)
     accepted = state.first | jnp.where(trusted, good, descends)
     unless_first = lambda old, new: jnp.where(state.first, old, new).astype(size.dtype)
     return accepted, unless_first(state.trust, trust), unless_first(state.growth, growth)

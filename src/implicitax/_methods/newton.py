@@ -113,7 +113,7 @@ def row_weights(at: Evaluation, tolerance: Tolerance) -> Leaves:
     """
     allowed = tolerance.at(at.x)
     if _linear.is_matrix(at.A):
-        change = _tree.unravel(jnp.abs(at.A) @ _tree.ravel(allowed), at.x)
+        change = _tree.unravel(_tree.matvec(jnp.abs(at.A), _tree.ravel(allowed)), at.x)
     else:
         rng = np.random.default_rng(0)
         signs = [

@@ -92,7 +92,7 @@ class NewtonKrylov(AbstractSolver):
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         weights = weights_at_first(at, tolerance, state.first, state.weights)
         size = _tree.norm(_tree.mul(weights, at.residual))
-        largest = jnp.max(jnp.where(jnp.isfinite(state.sizes), state.sizes, 0))
+        largest = _tree.largest((jnp.where(jnp.isfinite(state.sizes), state.sizes, 0),))
         accepted = state.first | (at.finite & (size < (1 - 1e-4 * state.fraction) * largest))
         fraction = jnp.where(accepted, 1, jnp.where(at.finite, 0.5, 0.25) * state.fraction).astype(size.dtype)
 

@@ -155,7 +155,7 @@ class PseudoTransient(AbstractSolver):
         matrix = w[:, None] * (jnp.eye(r.size, dtype=r.dtype) / h - A) / w
         euler = _linear.solve_bare(matrix, w * r, self.solver_of_steps())
         # Where ∂F/∂x has an eigenvalue above 1 + 1/h, the step would go back to what plain iteration moves away from.
-        ahead = jnp.dot(euler, w * r)
+        ahead = _tree.dot((euler,), (w * r,))
         d = jnp.where((ahead > 0) & jnp.isfinite(ahead), euler / w, jnp.minimum(h, 1) * r)
 
         following = _State(
@@ -163,7 +163,7 @@ class PseudoTransient(AbstractSolver):
             residual=residual,
             A=A,
             size=jnp.where(accepted, size, state.size),
-            predicted=_tree.unravel(r + A @ d, base),
+            predicted=_tree.unravel(r + _tree.matvec(A, d), base),
             time_step=h,
             weights=weights,
             first=state.first & False,

@@ -61,10 +61,11 @@ def norm_weights(at: Evaluation, tolerance: Tolerance, rung: Int[Array, ""]) -> 
     """Of the components of R in the norm that has to decrease."""
     kind = column("weights")[rung]
     x = jnp.abs(_tree.ravel(at.x))
-    change = jnp.abs(at.A) @ jnp.maximum(x, 1e-2 * jnp.where(jnp.any(x > 0), jnp.max(x), 1))
+    largest = _tree.largest((x,))
+    change = _tree.matvec(jnp.abs(at.A), jnp.maximum(x, 1e-2 * jnp.where(largest > 0, largest, 1)))
     by_size = jnp.where((change > 0) & jnp.isfinite(change), 1 / change, 1)
-    largest = jnp.max(jnp.abs(_tree.ravel(at.residual)))
-    equal = jnp.ones_like(x) / jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    return jnp.select(
+    size = _tree.largest(at.residual)
+    equal = jnp.ones_like(x) / jnp.where((size > 0) & jnp.isfinite(size), size, 1)
+    return _tree.select(
         [kind == _BY_TOLERANCE, kind == _BY_SIZE], [_tree.ravel(row_weights(at, tolerance)), by_size], equal
     )

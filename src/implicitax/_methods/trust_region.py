@@ -4,25 +4,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .. import _tree
+
 
 def dogleg(
     A: Float[Array, "n n"], r: Float[Array, " n"], newton: Float[Array, " n"], D: Float[Array, " n"], radius: Array
 ) -> Float[Array, " n"]:
     """The step that minimises ‖A p + r‖ along steepest descent and on to Newton's step, with ‖D p‖ ≤ radius."""
-    gradient = (A.T @ r) / D
-    along = A @ (gradient / D)
+    dot = lambda a, b: _tree.dot((a,), (b,))
+    gradient = _tree.matvec(A.T, r) / D
+    along = _tree.matvec(A, gradient / D)
     tiny = jnp.finfo(r.dtype).tiny
-    cauchy = -gradient * (gradient @ gradient) / jnp.maximum(along @ along, tiny)
-    length = jnp.linalg.norm(cauchy)
+    cauchy = -gradient * dot(gradient, gradient) / jnp.maximum(dot(along, along), tiny)
+    length = jnp.sqrt(dot(cauchy, cauchy))
     shortened = cauchy * jnp.minimum(1, radius / jnp.maximum(length, tiny))
 
-    known = jnp.all(jnp.isfinite(newton))
+    known = jnp.isfinite(_tree.largest((newton,)))
     target = jnp.where(known, D * newton, shortened)
     leg = target - cauchy
-    a, b, c = leg @ leg, cauchy @ leg, length**2 - radius**2
+    a, b, c = dot(leg, leg), dot(cauchy, leg), length**2 - radius**2
     fraction = (-b + jnp.sqrt(jnp.maximum(b**2 - a * c, 0))) / jnp.maximum(a, tiny)
     bent = jnp.where(length < radius, cauchy + jnp.clip(fraction, 0, 1) * leg, shortened)
-    step = jnp.where(known & (jnp.linalg.norm(target) <= radius), target, jnp.where(known, bent, shortened))
+    step = jnp.where(known & (dot(target, target) <= radius**2), target, jnp.where(known, bent, shortened))
     return step / D
 
 
