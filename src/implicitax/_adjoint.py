@@ -151,7 +151,7 @@ class _Equations(NamedTuple):
         """M⁻¹ b, (3) from the top; and whether it can be trusted."""
         linear_solver, axis = self.rule.linear_solver, self.rule.batch_axis
         _, (B_theta, _) = jax.jvp(lambda theta_m: self(x, theta_m), (theta_m,), (b.theta,))
-        _, A = _linear.linearise(lambda x: self(x, theta_m)[0], x, linear_solver)
+        _, A = _linear.linearise(lambda x: self(x, theta_m)[0], x, linear_solver, self.rule.problem.is_simple)
         x_dot, ok = solve(A, _tree.sub(b.x, B_theta), linear_solver, scale, axis)
         y_dot = ()
         if b.y:
@@ -166,7 +166,8 @@ class _Equations(NamedTuple):
         right = c.x
         if c.y:
             right = _tree.axpy(1, pullback((_tree.zeros_like(x), c.y))[0], right)
-        A_transposed = _linear.linearise_transposed(lambda x: self(x, theta_m)[0], x, linear_solver)
+        residual_at, simple = lambda x: self(x, theta_m)[0], self.rule.problem.is_simple
+        A_transposed = _linear.linearise_transposed(residual_at, x, linear_solver, simple)
         w_x, ok = solve(A_transposed, right, linear_solver, scale, axis, transpose=True)
         _, moved = pullback((tuple(-leaf for leaf in w_x), c.y))
         return _Block(_tree.axpy(1, moved, c.theta), w_x, c.y), ok
@@ -257,8 +258,8 @@ def _verdict(
     In a batch row by row; a value that has no rows, θ̄ for one, is a sum over all of them.
     """
     by_row, whole = rows.partition((*right.x, *right.y))
-    moving = rows.nonzero(by_row) | ~_tree.is_zero((*right.theta, *whole))
-    failed = moving & ~(ok & rows.good)
+    moving = _tree.once(rows.nonzero(by_row) | ~_tree.is_zero((*right.theta, *whole)))
+    failed = moving & ~(_tree.once(ok) & rows.good)
     if rule.throw:
         numbers = (outcome.status, outcome.nit, outcome.residual, outcome.component)
         values = raise_where(failed, values, partial(_complaint, rule.summary), *numbers, name="derivative")

@@ -145,7 +145,7 @@ def iterate(
     def advance(carry: _Carry, residual: Leaves, A: Any, limits: _Limits, quiet: _Quiet) -> tuple[_Carry, Seen]:
         tolerance = limits.tolerance
         size = _tree.largest(residual)
-        finite = jnp.isfinite(size)
+        finite = _tree.once(jnp.isfinite(size))
         error = ratio(residual, tolerance.atol if problem.kind == "root" else tolerance.at(carry.x))
         error = jnp.where(finite, error, jnp.inf).astype(dtype)
         best = _tree.where(error < carry.error, carry.x, carry.best)
@@ -159,7 +159,7 @@ def iterate(
             best = _tree.where(error < carry.error, carry.x, carry.best)
 
         nfev = carry.nfev + 1
-        better = error < carry.error
+        better = _tree.once(error < carry.error)
         stale = jnp.where(better, 0, carry.stale + 1)
         failed_here = ~finite & ((carry.nfev == 0) | (not method.recovers))
         status = _tree.select(
@@ -196,7 +196,7 @@ def iterate(
     def retries(carry: _Carry) -> Bool[Array, ""]:
         """Whether the method has another setting for what has just failed."""
         lost = (carry.status < 0) & (carry.status != Status.STEP_LIMIT) & jnp.isfinite(carry.error)
-        return lost & (carry.setting + 1 < method.settings)
+        return _tree.once(lost & (carry.setting + 1 < method.settings))
 
     def renew_where(predicate: Bool[Array, ""], carry: _Carry, limits: _Limits) -> _Carry:
         """On with the next setting."""

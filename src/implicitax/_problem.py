@@ -5,12 +5,14 @@ becomes one tuple `theta`; what remains is a jaxpr without constants, `(theta, x
 evaluates: the loop, the Jacobian, the derivative. F itself is not called again.
 """
 
+import functools
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import equinox as eqx
 import jax
+import jax.extend.core as jex_core
 import jax.numpy as jnp
 from jax.core import Tracer, eval_jaxpr
 
@@ -19,6 +21,8 @@ from ._checks import check_guess, check_output, needs_float
 from ._fingerprint import fingerprint, same
 from ._layout import Layout, from_real, is_complex, is_dynamic, is_number, is_unknown, path_names, shape_of, to_real
 from ._tree import Leaves
+
+_SIMPLE = 150  # operations in F up to which compiling it three times is cheaper than what that saves
 
 Kind = Literal["fixed_point", "root"]
 Theta: TypeAlias = tuple[Any, ...]  # arrays, but outside of `jit` also NumPy's and Python's numbers, as they were given
@@ -58,6 +62,11 @@ class Problem:
     def size(self) -> int:
         return _tree.size(self.x_struct)
 
+    @functools.cached_property
+    def is_simple(self) -> bool:
+        """Whether F has so few operations that compiling it several times costs less than what that saves."""
+        return _operations(self.jaxpr) <= _SIMPLE
+
     def evaluate(self, x: Leaves, theta: Theta) -> tuple[Leaves, tuple[Any, ...]]:
         """One evaluation of F: the residual `F(x) − x`, or `R(x)`, and the auxiliary output."""
         traced, closed = theta[: self.num_traced], from_real(theta[self.num_traced :], self.complex_closed)
@@ -69,6 +78,10 @@ class Problem:
 
     def residual(self, x: Leaves, theta: Theta) -> Leaves:
         return self.evaluate(x, theta)[0]
+
+
+def _operations(jaxpr: Any) -> int:
+    return sum(1 + sum(map(_operations, jex_core.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
 
 
 @dataclass(frozen=True, eq=False)

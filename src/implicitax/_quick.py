@@ -25,7 +25,6 @@ from ._tree import Leaves
 LIMIT = 40  # evaluations of the attempt,
 _PLAIN = 15  # and those of plain iteration before Newton's, if there is to be that
 _OURS, _ROBUST = 2e4, 2e5  # what an iteration of the attempt, and of a robust method, cost beside F, in its entries
-_SIMPLE = 150  # operations in F up to which compiling it three times is cheaper than what the attempt saves
 
 
 class _Carry(NamedTuple):
@@ -61,15 +60,11 @@ class _End(NamedTuple):
 def suits(problem: Problem, method: AbstractSolver, max_steps: int) -> bool:
     """Whether F is so simple that the attempt pays, and the method one that begins as the attempt does."""
     begins = method.plain_steps is not None and (_few(method) or problem.kind == "fixed_point")
-    return begins and max_steps > LIMIT and _operations(problem.jaxpr) <= _SIMPLE
+    return begins and max_steps > LIMIT and problem.is_simple
 
 
 def _few(method: AbstractSolver) -> bool:
     return isinstance(method.solver_of_steps(), _linear.SmallLU)
-
-
-def _operations(jaxpr: Any) -> int:
-    return sum(1 + sum(map(_operations, jex_core.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
 
 
 def _entries(jaxpr: Any) -> int:
@@ -156,7 +151,7 @@ def _newton(problem: Problem, method: AbstractSolver, theta: Leaves, x0: Leaves,
         return follow(carry, residual, residual, error, True)
 
     def newton(carry: _Carry) -> _Carry:
-        residual, A = _linear.linearise(residual_at, carry.x, linear_solver)
+        residual, A = _linear.linearise(residual_at, carry.x, linear_solver, simple=True)
         assert _linear.is_matrix(A)
         if problem.kind == "fixed_point":
             error = _in_units(residual, tolerance.at(carry.x))

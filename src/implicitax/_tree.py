@@ -102,6 +102,12 @@ def where(predicate: Bool[Array, ""], a: Leaves, b: Leaves) -> Leaves:
     return tuple(jnp.where(predicate, ai, bi) for ai, bi in zip(a, b))
 
 
+def once(flag: Bool[Array, "..."]) -> Bool[Array, "..."]:
+    """The same. XLA on CPU repeats cheap operations in every kernel that uses their result, but not a division: so what
+    the flag depends on is computed, and compiled, once."""
+    return 1 / (2 - flag.astype(jnp.float32)) > 0.75  # 1 or 1/2
+
+
 def select(conditions: Sequence[Bool[Array, ""]], values: Sequence[Any], default: Any) -> Array:
     """The value at the first condition that is true. `jnp.select` finds it by a reduction, which costs (see `fold`)."""
     for condition, value in reversed(list(zip(conditions, values, strict=True))):

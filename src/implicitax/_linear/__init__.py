@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import Array, Bool, Float
 from typing_extensions import TypeIs
 
@@ -60,11 +61,21 @@ def is_matrix(A: Linear) -> TypeIs[Float[Array, "n n"]]:
     return not callable(A)
 
 
-def linearise(residual: Callable[[Leaves], Leaves], x: Leaves, solver: Any) -> tuple[Leaves, Linear]:
-    """R(x) and A at x, in one evaluation of R: as a matrix, or as the product v ↦ A v, as the solver wants it."""
+def linearise(
+    residual: Callable[[Leaves], Leaves], x: Leaves, solver: Any, simple: bool = False
+) -> tuple[Leaves, Linear]:
+    """R(x) and A at x, in one evaluation of R: as a matrix, or as the product v ↦ A v, as the solver wants it.
+
+    Of a simple R of few unknowns each column is compiled by itself, so that the zeros and ones in its direction are
+    constants.
+    """
     if not is_dense(solver):
         return jax.linearize(residual, x)
     flat = _tree.ravel(x)
+    if simple and flat.size <= SMALL:
+        value, product = jax.linearize(residual, x)
+        directions = (_tree.unravel(jnp.asarray(direction, flat.dtype), x) for direction in np.eye(flat.size))
+        return value, jnp.stack([_tree.ravel(product(direction)) for direction in directions], axis=1)
 
     def at(vector: Float[Array, " n"]) -> tuple[Float[Array, " n"], Leaves]:
         value = residual(_tree.unravel(vector, x))
@@ -98,11 +109,11 @@ def linearise_rows(residual: Callable[[Leaves], Leaves], x: Leaves) -> tuple[Lea
     return jax.vmap(column, out_axes=(None, 2))(basis)
 
 
-def linearise_transposed(residual: Callable[[Leaves], Leaves], x: Leaves, solver: Any) -> Linear:
+def linearise_transposed(residual: Callable[[Leaves], Leaves], x: Leaves, solver: Any, simple: bool = False) -> Linear:
     """Aᵀ at x, as `linearise` gives A."""
     if is_dense(solver):
         # By n tangents of R rather than n cotangents: forward mode is the cheaper one.
-        A = linearise(residual, x, solver)[1]
+        A = linearise(residual, x, solver, simple)[1]
         assert is_matrix(A)
         return A.T
     _, pullback = jax.vjp(residual, x)

@@ -33,11 +33,11 @@ def ratio(values: Leaves, tolerance: Leaves) -> Float[Array, ""]:
     """max |vᵢ| / tolᵢ: at most 1 where the tolerance is met. NaN or infinite where a value is."""
 
     def each(v: Array, t: Array) -> Array:
-        # A tolerance of 0 is met by 0 only; but of two other values the smaller one is still the better.
-        missed = 2 + jnp.abs(v) / float(jnp.finfo(v.dtype).tiny) ** 0.5
-        return jnp.where(
-            (v == 0) & (t >= 0), 0, jnp.where(t == 0, missed, jnp.abs(v) / jnp.where(t == 0, 1, t))
-        ).astype(v.dtype)
+        # A tolerance of 0 is met by 0 only; but of two other values, at least 2, the smaller one is still the better.
+        small = float(jnp.finfo(v.dtype).tiny) ** 0.5
+        none = t == 0
+        size = jnp.abs(v) + jnp.where(none & (v != 0), 2 * small, 0)
+        return (size / jnp.where(none, small, t)).astype(v.dtype)
 
     return _tree.largest(tuple(map(each, values, tolerance)))
 

@@ -78,7 +78,7 @@ class Newton(AbstractSolver):
         size = _tree.norm(_tree.mul(weights, at.residual))
 
         # Armijo's condition on ‖R‖; a NaN compares as false.
-        accepted = state.first | (at.finite & (size < (1 - 1e-4 * state.fraction) * state.size))
+        accepted = _tree.once(state.first | (at.finite & (size < (1 - 1e-4 * state.fraction) * state.size)))
         fraction = jnp.where(accepted, 1, jnp.where(at.finite, 0.5, 0.25) * state.fraction).astype(size.dtype)
         base = _tree.where(accepted, at.x, state.base)
         direction = _tree.where(accepted, newton, state.direction)

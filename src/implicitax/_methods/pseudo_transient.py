@@ -139,9 +139,9 @@ class PseudoTransient(AbstractSolver):
         better = at.finite & (size < state.size)
         streak = jnp.where(better & ~state.first, state.streak + 1, 0)
         lost = ~at.finite | (state.steps >= _PLAIN) | (size > _FAR * state.size)
-        plain = state.first | (state.plain & ~lost & (streak < _STREAK))
+        plain = _tree.once(state.first | (state.plain & ~lost & (streak < _STREAK)))
 
-        accepted = state.first | better | (at.finite & (missed <= 0.5) & ~state.plain)
+        accepted = _tree.once(state.first | better | (at.finite & (missed <= 0.5) & ~state.plain))
         growth = jnp.where(accepted, jnp.clip(0.5 / missed, 0.5, 100), 0.25)
         growth = jnp.where(state.plain, 1, growth)
         h = jnp.minimum(state.time_step * growth, _LONGEST).astype(size.dtype)
