@@ -259,7 +259,7 @@ def _verdict(
     """
     by_row, whole = rows.partition((*right.x, *right.y))
     moving = _tree.once(rows.nonzero(by_row) | ~_tree.is_zero((*right.theta, *whole)))
-    failed = moving & ~(_tree.once(ok) & rows.good)
+    failed = _tree.once(moving & ~(ok & rows.good))
     if rule.throw:
         numbers = (outcome.status, outcome.nit, outcome.residual, outcome.component)
         values = raise_where(failed, values, partial(_complaint, rule.summary), *numbers, name="derivative")

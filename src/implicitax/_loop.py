@@ -99,7 +99,7 @@ def iterate(
         if linear_solver is None:
             return residual_at(x), None
         if rows is None:
-            return _linear.linearise(residual_at, x, linear_solver)
+            return _linear.linearise(residual_at, x, linear_solver, problem.is_simple)
         return _linear.linearise_rows(residual_at, x)
 
     def evaluate_once(carry: _Carry) -> tuple[Leaves, Any]:

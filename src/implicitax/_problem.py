@@ -5,7 +5,6 @@ becomes one tuple `theta`; what remains is a jaxpr without constants, `(theta, x
 evaluates: the loop, the Jacobian, the derivative. F itself is not called again.
 """
 
-import functools
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
@@ -38,6 +37,9 @@ class Equations(Protocol):
     @property
     def size(self) -> int: ...
 
+    @property
+    def is_simple(self) -> bool: ...
+
     def residual(self, x: Leaves, theta: Any) -> Leaves: ...
 
 
@@ -54,6 +56,7 @@ class Problem:
     x_struct: tuple[jax.ShapeDtypeStruct, ...]
     paths: tuple[str, ...]  # one a real leaf of the state
     aux: Layout | None
+    is_simple: bool  # F has so few operations that it may be compiled several times
     # What `_solve.py` has decided about this problem, and compiled for it.
     plans: dict[Any, Any] = field(default_factory=dict)
     compiled: dict[Any, Any] = field(default_factory=dict)
@@ -61,11 +64,6 @@ class Problem:
     @property
     def size(self) -> int:
         return _tree.size(self.x_struct)
-
-    @functools.cached_property
-    def is_simple(self) -> bool:
-        """Whether F has so few operations that compiling it several times costs less than what that saves."""
-        return _operations(self.jaxpr) <= _SIMPLE
 
     def evaluate(self, x: Leaves, theta: Theta) -> tuple[Leaves, tuple[Any, ...]]:
         """One evaluation of F: the residual `F(x) − x`, or `R(x)`, and the auxiliary output."""
@@ -198,6 +196,7 @@ def _trace(
         x_struct=x_struct,
         paths=_real_paths(state, x0),
         aux=seen["aux"] if has_aux else None,
+        is_simple=_operations(closed.jaxpr) <= _SIMPLE,
     )
     return _Traced(problem, tuple(closed.consts), fingerprint(*readers))
 

@@ -76,6 +76,7 @@ class _LinearEquations(NamedTuple):
     size: int
     kind: Literal["fixed_point"]
     A: Callable[[Leaves], Leaves]
+    is_simple = False
 
     def residual(self, x: Leaves, theta: Leaves) -> Leaves:
         return _tree.sub(self.A(x), theta)

@@ -108,7 +108,7 @@ def once(flag: Bool[Array, "..."]) -> Bool[Array, "..."]:
     return 1 / (2 - flag.astype(jnp.float32)) > 0.75  # 1 or 1/2
 
 
-def select(conditions: Sequence[Bool[Array, ""]], values: Sequence[Any], default: Any) -> Array:
+def select(conditions: Sequence[Any], values: Sequence[Any], default: Any) -> Any:
     """The value at the first condition that is true. `jnp.select` finds it by a reduction, which costs (see `fold`)."""
     for condition, value in reversed(list(zip(conditions, values, strict=True))):
         default = jnp.where(condition, value, default)

@@ -128,14 +128,14 @@ def solve_dense(
     Rows and columns are first scaled to a largest entry of 1, so that neither the solver nor the verdict depends on
     the units of the equations and of the unknowns.
     """
-    rows = _reciprocal(_largest_in_rows(jnp.abs(matrix)))
-    columns = _reciprocal(_largest_in_rows(jnp.abs(matrix * rows[:, None]).T))
-    scaled, scaled_b = matrix * rows[:, None] * columns, b * rows
+    rows = _or_one(_largest_in_rows(jnp.abs(matrix)))
+    columns = _or_one(_largest_in_rows(jnp.abs(matrix / rows[:, None]).T))
+    scaled, scaled_b = matrix / rows[:, None] / columns, b / rows
     y, result = _apply(solver, lx.MatrixLinearOperator(scaled), scaled_b)
     # A solution as large as this is the answer of a matrix that is singular to working precision.
     largest, length = _tree.max_abs(scaled_b), _tree.max_abs(y)
     regular = length * (8 * b.size * jnp.finfo(b.dtype).eps) <= largest
-    return y * columns, result & regular & _solves(_tree.matvec(scaled, y), scaled_b, length)
+    return y / columns, result & regular & _solves(_tree.matvec(scaled, y), scaled_b, length)
 
 
 def solve_bare(
@@ -204,5 +204,5 @@ def _has_zero_row(operator: lx.FunctionLinearOperator) -> Bool[Array, ""]:
     return jnp.any(jnp.stack([jnp.any(leaf == 0) for leaf in product]))
 
 
-def _reciprocal(values: Array) -> Array:
-    return jnp.where(values > 0, 1 / values, 1)
+def _or_one(values: Array) -> Array:
+    return jnp.where(values > 0, values, 1)

@@ -142,9 +142,8 @@ class PseudoTransient(AbstractSolver):
         plain = _tree.once(state.first | (state.plain & ~lost & (streak < _STREAK)))
 
         accepted = _tree.once(state.first | better | (at.finite & (missed <= 0.5) & ~state.plain))
-        growth = jnp.where(accepted, jnp.clip(0.5 / missed, 0.5, 100), 0.25)
-        growth = jnp.where(state.plain, 1, growth)
-        h = jnp.minimum(state.time_step * growth, _LONGEST).astype(size.dtype)
+        shrinkage = jnp.where(state.plain, 1, jnp.where(accepted, jnp.clip(missed / 0.5, 0.01, 2), 4))
+        h = (state.time_step / jnp.maximum(shrinkage, state.time_step / _LONGEST)).astype(size.dtype)
 
         base = _tree.where(accepted, at.x, state.base)
         residual = _tree.where(accepted, at.residual, state.residual)
@@ -156,7 +155,7 @@ class PseudoTransient(AbstractSolver):
         euler = _linear.solve_bare(matrix, w * r, self.solver_of_steps())
         # Where ∂F/∂x has an eigenvalue above 1 + 1/h, the step would go back to what plain iteration moves away from.
         ahead = _tree.dot((euler,), (w * r,))
-        d = jnp.where((ahead > 0) & jnp.isfinite(ahead), euler / w, jnp.minimum(h, 1) * r)
+        d = jnp.where(_tree.once((ahead > 0) & jnp.isfinite(ahead)), euler / w, jnp.minimum(h, 1) * r)
 
         following = _State(
             base=base,
