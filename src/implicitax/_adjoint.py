@@ -67,7 +67,7 @@ class Constants(NamedTuple):
 
     outcome: Outcome
     y: Leaves  # that part of G(x, θ) that has a derivative
-    scale: Leaves  # the typical size of the unknowns
+    scale: Leaves  # the typical size of the unknowns, if the linear solver has no matrix
     correction: Leaves | None  # Newton's, if the equations are to be linearised at x plus that
 
 

@@ -38,7 +38,7 @@ def check_guess(caller: str, F: Any, x0: Any) -> None:
             )
         )
     leaves = jax.tree.leaves(x0)
-    if sum(int(np.prod(np.shape(leaf))) for leaf in leaves if is_unknown(leaf)) == 0:
+    if not any(np.size(leaf) for leaf in leaves if is_unknown(leaf)):
         raise ValueError(
             mistake(
                 f"{caller}(x0=...)",
@@ -48,17 +48,17 @@ def check_guess(caller: str, F: Any, x0: Any) -> None:
                 "Pass the initial guess as an array or a pytree of arrays.",
             )
         )
-    for path, leaf in zip(path_names(x0), leaves):
-        if is_array(leaf) and not jnp.issubdtype(dtype_of(leaf), jnp.inexact):
-            raise TypeError(
-                mistake(
-                    f"{caller}(x0=...)",
-                    "floating-point or complex numbers",
-                    f"{describe(leaf)} at {path}",
-                    "The unknowns of an equation vary continuously; integers were probably meant as floats.",
-                    f"Convert with `.astype(float)`, or move what is not unknown from x0 to `*args` or {function}.",
-                )
+    integers = [i for i, leaf in enumerate(leaves) if is_array(leaf) and not jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    if integers:
+        raise TypeError(
+            mistake(
+                f"{caller}(x0=...)",
+                "floating-point or complex numbers",
+                f"{describe(leaves[integers[0]])} at {path_names(x0)[integers[0]]}",
+                "The unknowns of an equation vary continuously; integers were probably meant as floats.",
+                f"Convert with `.astype(float)`, or move what is not unknown from x0 to `*args` or {function}.",
             )
+        )
 
 
 def check_output(

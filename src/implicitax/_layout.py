@@ -41,6 +41,8 @@ def is_differentiable(leaf: Any) -> bool:
 
 
 def is_complex(leaf: Any) -> bool:
+    if is_number(leaf):
+        return isinstance(leaf, complex)
     return jnp.issubdtype(dtype_of(leaf), jnp.complexfloating)
 
 

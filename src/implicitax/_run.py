@@ -74,7 +74,9 @@ def attach(
     tolerance: Tolerance,
 ) -> Found:
     """The solution with the implicit derivative, whatever found it."""
-    outcome, scale = frozen(outcome), frozen(typical_size(outcome.x, tolerance))
+    outcome = frozen(outcome)
+    # Solves with a matrix scale it by its own entries.
+    scale = () if _linear.is_dense(options.linear_solver) else frozen(typical_size(outcome.x, tolerance))
     correction = error = None
     if options.polish or error_estimate:
         correction, error = frozen(_correction(problem, options, frozen(theta), outcome, scale))

@@ -5,6 +5,7 @@ complex array is two leaves, its real and its imaginary part.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -34,7 +35,7 @@ def fold(op: Callable[[Array, Array], Array], a: Array, reduction: Callable[[Arr
 
 def size(leaves: Sequence[Any]) -> int:
     """How many real unknowns the leaves hold."""
-    return sum(int(np.prod(leaf.shape)) for leaf in leaves)
+    return sum(math.prod(leaf.shape) for leaf in leaves)
 
 
 def work_dtype(leaves: Sequence[Any]) -> Any:
@@ -203,7 +204,7 @@ def unravel(vector: Inexact[Array, " n"], like: Sequence[Any]) -> Leaves:
     """The inverse of `ravel`."""
     leaves, offset = [], 0
     for leaf in like:
-        count = int(np.prod(leaf.shape))
+        count = math.prod(leaf.shape)
         part = jax.lax.slice_in_dim(vector, offset, offset + count)
         leaves.append(part.reshape(leaf.shape).astype(leaf.dtype))
         offset += count
