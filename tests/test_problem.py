@@ -73,7 +73,7 @@ def test_compiled_programs_are_reused():
         for a in (0.5, 0.7):
             ix.fixed_point(F, X0, a, rtol=rtol)
     problem, _, _ = hoist("fixed_point", "fixed_point", F, X0, (0.5,), False)
-    ((_, compiled),) = problem.compiled.values()
+    ((_, compiled, _),) = problem.compiled.values()
     assert compiled._cache_size() == 1
 
 
