@@ -43,7 +43,7 @@ class Equations(Protocol):
     def residual(self, x: Leaves, theta: Any) -> Leaves: ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Problem:
     """A fixed point `x = F(x, theta)` or a root `R(x, theta) = 0`, over real leaves."""
 
@@ -60,6 +60,10 @@ class Problem:
     # What `_solve.py` has decided about this problem, and compiled for it.
     plans: dict[Any, Any] = field(default_factory=dict)
     compiled: dict[Any, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        # JAX prints what it holds, to name functions in its messages: `jacrev` does so in every call.
+        return f"<{self.kind} of {self.size} unknowns>"
 
     @property
     def size(self) -> int:
