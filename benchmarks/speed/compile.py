@@ -18,7 +18,9 @@ TITLE = "Tracing and compiling"
 TEXT = """The time until a compiled program is there, `jax.jit(f).lower(…).compile()`, with all caches of JAX cleared
 and F a new function each time: of the value, and of the gradient of ½|x|² by the parameters. The long F is 1,000
 elementwise operations on 2 or on 50 unknowns. "F lowered" is how often F, or a part of its derivative that contains
-it, is in the program that JAX hands to XLA; "F compiled" how often after XLA's inlining and simplification."""
+it, is in the program that JAX hands to XLA; "F compiled" how often after XLA's inlining and simplification. "No fusion
+emitters" is with `XLA_FLAGS=--xla_cpu_use_fusion_emitters=false`, which takes XLA's older way to machine code."""
+NO_EMITTERS = f"{peers.OURS}, no fusion emitters"
 OPERATIONS = 1000  # with 2,500 the gradient by hand took 38 s, with 5,000 the suite would take too long
 
 
@@ -54,13 +56,13 @@ def program(solve: peers.Solve, F: Callable[..., Any], x0: Any, what: str, count
     return jax.jit(jax.grad(lambda *args: loss(value(*args)), argnums=tuple(range(count))))
 
 
-def build(make: Callable[[], Any], args: tuple[Any, ...]) -> dict[str, Any]:
+def build(make: Callable[[], Any], args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
     """Times and counts of one compilation."""
     jax.clear_caches()
     start = time.perf_counter()
     lowered = make().lower(*args)
     middle = time.perf_counter()
-    compiled = lowered.compile()
+    compiled = lowered.compile(options)
     end = time.perf_counter()
     return {
         "total": end - start,
@@ -79,7 +81,8 @@ def run(quick: bool) -> list[Record]:
         title = f"F of {operations:,} operations, n = {n}"
         cases.append((title, long(operations), jnp.ones(n), (jnp.asarray(0.9),), 1))
     dropped = "jaxopt AndersonAcceleration", "jaxopt Broyden", peers.NAIVE
-    solvers = {peers.OURS: peers.ours(), f"{peers.OURS}, throw=True": peers.ours(throw=True)} | peers.small(quick)
+    ours = {peers.OURS: peers.ours(), f"{peers.OURS}, throw=True": peers.ours(throw=True), NO_EMITTERS: peers.ours()}
+    solvers = ours | peers.small(quick)
     solvers = {who: solve for who, solve in solvers.items() if who not in dropped}
     records = []
     for case, F, x0, args, repeats in cases:
@@ -88,7 +91,8 @@ def run(quick: bool) -> list[Record]:
             found: dict[str, list[dict[str, Any]]] = {who: [] for who in solvers}
             for i in range(repeats + warm):
                 for who, solve in solvers.items():
-                    built = build(partial(program, solve, F, x0, what, len(args)), args)
+                    options = {"xla_cpu_use_fusion_emitters": False} if who == NO_EMITTERS else {}
+                    built = build(partial(program, solve, F, x0, what, len(args)), args, options)
                     if i >= warm:
                         found[who].append(built)
             rows = [record(case, what, who, builds) for who, builds in found.items()]
