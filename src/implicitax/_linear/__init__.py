@@ -74,8 +74,9 @@ def linearise(
     flat = _tree.ravel(x)
     if simple and flat.size <= SMALL:
         value, product = jax.linearize(residual, x)
-        directions = (_tree.unravel(jnp.asarray(direction, flat.dtype), x) for direction in np.eye(flat.size))
-        return value, jnp.stack([_tree.ravel(product(direction)) for direction in directions], axis=1)
+        directions = (_tree.unravel(jnp.asarray(unit, flat.dtype), x) for unit in np.eye(flat.size))
+        columns = [_tree.ravel(product(_tree.varying(direction, x))) for direction in directions]
+        return value, jnp.stack(columns, axis=1)
 
     def at(vector: Float[Array, " n"]) -> tuple[Float[Array, " n"], Leaves]:
         value = residual(_tree.unravel(vector, x))
