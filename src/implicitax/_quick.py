@@ -103,6 +103,7 @@ def attempt(
         # Where the guess is no point of the domain, that is all there is to say.
         spent = jnp.where(outcome.nfev > 1, quick.nfev, 0)
         outcome = outcome._replace(nit=outcome.nit + spent, nfev=outcome.nfev + spent)
+        # Not `solved`, of which XLA on CPU would make a kernel before the branch.
         return jax.tree.map(lambda a, b: jnp.where(end.error <= 1, a, b), quick, outcome)
 
     return jax.lax.cond(eqxi.unvmap_any(~solved), robust, lambda quick: quick, outcome)
