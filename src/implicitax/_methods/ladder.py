@@ -14,7 +14,7 @@ from .. import _linear, _tree
 from .._solution import Status
 from .._tree import Leaves
 from .base import AbstractSolver, Evaluation, Proposal, Tolerance
-from .newton import row_weights
+from .newton import backtrack, largest_known, row_weights
 from .rungs import BACKTRACKED, DOGLEG, MARQUARDT, RUNGS, UNDAMPED, column, norm_weights, start
 from .trust_region import dogleg, marquardt
 
@@ -154,8 +154,8 @@ class Ladder(AbstractSolver):
 
         weights = jnp.where(state.first, _tree.ravel(row_weights(at, tolerance)), state.weights)
         size = _tree.norm((weights * residual,))
-        descends, fraction = _backtrack(state, size, at.finite)
-        verdict = _Verdict(descends | state.first, fraction, state.growth, weights, size, state.scale)
+        accepted, fraction = backtrack(size, largest_known(state.sizes), state.trust, at.finite, state.first)
+        verdict = _Verdict(accepted, fraction, state.growth, weights, size, state.scale)
 
         # The other rungs are behind branches, so that Newton's method does not pay for them. Under `vmap` they are
         # taken where any lane needs it, and leave those on the first rung as they are.
@@ -265,22 +265,12 @@ def _bend(at: Evaluation, state: _State) -> _Move:
     )
 
 
-def _backtrack(
-    state: _State, size: Float[Array, ""], finite: Bool[Array, ""], always: Bool[Array, ""] | bool = False
-) -> tuple[Bool[Array, ""], Float[Array, ""]]:
-    """Whether the norm descends, or has to at all, and the fraction of Newton's step to take next."""
-    # Armijo's condition, with the largest of the last norms in place of the last.
-    largest = _tree.largest((jnp.where(jnp.isfinite(state.sizes), state.sizes, 0),))
-    descends = finite & (size < jnp.where(always, jnp.inf, (1 - 1e-4 * state.trust) * largest))
-    shorter = jnp.where(finite, 0.5, 0.25) * state.trust
-    return descends, jnp.where(descends | state.first, 1, shorter).astype(size.dtype)
-
-
 def _trust(
     kind: Int[Array, ""], state: _State, size: Float[Array, ""], finite: Bool[Array, ""]
 ) -> tuple[Bool[Array, ""], Float[Array, ""], Float[Array, ""]]:
     """Whether the point is accepted, and what to trust next: a fraction, a radius, or Marquardt's parameter."""
-    descends, fraction = _backtrack(state, size, finite, kind == UNDAMPED)
+    before = jnp.where(kind == UNDAMPED, jnp.inf, largest_known(state.sizes))
+    descends, fraction = backtrack(size, before, state.trust, finite, state.first)
 
     # A trusted one: the decrease of the square of the norm, relative to what the linear model predicts.
     square = state.sizes[0] ** 2

@@ -77,9 +77,7 @@ class Newton(AbstractSolver):
         weights = weights_at_first(at, tolerance, state.first, state.weights)
         size = _tree.norm(_tree.mul(weights, at.residual))
 
-        # Armijo's condition on ‖R‖; a NaN compares as false.
-        accepted = _tree.once(state.first | (at.finite & (size < (1 - 1e-4 * state.fraction) * state.size)))
-        fraction = jnp.where(accepted, 1, jnp.where(at.finite, 0.5, 0.25) * state.fraction).astype(size.dtype)
+        accepted, fraction = backtrack(size, state.size, state.fraction, at.finite, state.first)
         base = _tree.where(accepted, at.x, state.base)
         direction = _tree.where(accepted, newton, state.direction)
         status = jnp.where(
@@ -96,6 +94,23 @@ class Newton(AbstractSolver):
     def _newton(self, at: Evaluation, state: _State, scale: Leaves) -> tuple[Leaves, Bool[Array, ""]]:
         """−A⁻¹R, and whether it can be trusted."""
         return _linear.solve(at.A, tuple(-r for r in at.residual), self.solver_of_steps(), scale)
+
+
+def backtrack(
+    size: Float[Array, ""],
+    before: Float[Array, ""],
+    fraction: Float[Array, ""],
+    finite: Bool[Array, ""],
+    first: Bool[Array, ""],
+) -> tuple[Bool[Array, ""], Float[Array, ""]]:
+    """Whether the point is accepted, by Armijo's condition on ‖R‖, and the fraction of Newton's step to take next."""
+    accepted = _tree.once(first | (finite & (size < (1 - 1e-4 * fraction) * before)))  # a NaN compares as false
+    return accepted, jnp.where(accepted, 1, jnp.where(finite, 0.5, 0.25) * fraction).astype(size.dtype)
+
+
+def largest_known(sizes: Float[Array, " last"]) -> Float[Array, ""]:
+    """Of the last norms, for a condition that is not monotone; those that there have not been are infinite."""
+    return _tree.largest((jnp.where(jnp.isfinite(sizes), sizes, 0),))
 
 
 def weights_at_first(at: Evaluation, tolerance: Tolerance, first: Bool[Array, ""], known: Leaves) -> Leaves:

@@ -15,7 +15,7 @@ from .._layout import Layout
 from .._solution import Status
 from .._tree import Leaves
 from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
-from .newton import weights_at_first
+from .newton import backtrack, largest_known, weights_at_first
 
 _FIRST, _LEAST, _MOST = 0.1, 1e-4, 0.5  # forcing terms: at first, and their limits
 _SMALLEST_STEP = 1e-8  # a fraction of Newton's step below which nothing is left to try
@@ -92,9 +92,8 @@ class NewtonKrylov(AbstractSolver):
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         weights = weights_at_first(at, tolerance, state.first, state.weights)
         size = _tree.norm(_tree.mul(weights, at.residual))
-        largest = _tree.largest((jnp.where(jnp.isfinite(state.sizes), state.sizes, 0),))
-        accepted = state.first | (at.finite & (size < (1 - 1e-4 * state.fraction) * largest))
-        fraction = jnp.where(accepted, 1, jnp.where(at.finite, 0.5, 0.25) * state.fraction).astype(size.dtype)
+        before = largest_known(state.sizes)
+        accepted, fraction = backtrack(size, before, state.fraction, at.finite, state.first)
 
         forcing = jnp.where(state.first, _FIRST, 0.9 * (size / state.sizes[0]) ** 2)
         # Not much smaller than the one before, unless that was small already.
