@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from implicitax import cli
-from implicitax._commands import app
+from implicitax._app.commands import app
 
 STEPS = (10, 400)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from typer.testing import CliRunner
 
-from implicitax._commands import app
+from implicitax._app.commands import app
 
 MODEL = """
 import jax.numpy as jnp

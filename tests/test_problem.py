@@ -67,25 +67,25 @@ def test_same_function_is_traced_once():
 
 def test_compiled_programs_are_reused():
     F = lambda x, a: jnp.sin(a * x) / 2 + 1
-    from implicitax._problem import hoist
+    from implicitax._problem import Call, hoist
 
     for rtol in (1e-8, 1e-9):
         for a in (0.5, 0.7):
             ix.fixed_point(F, X0, a, rtol=rtol)
-    problem, _, _ = hoist("fixed_point", "fixed_point", F, X0, (0.5,), False)
+    problem = hoist(Call("fixed_point", "fixed_point", F, X0, (0.5,))).problem
     ((_, compiled, _),) = problem.compiled.values()
     assert compiled._cache_size() == 1
 
 
 def test_traces_do_not_hold_large_arrays_for_ever(monkeypatch):
-    from implicitax import _problem
+    from implicitax._problem import trace
 
-    monkeypatch.setattr(_problem, "_CACHE_BYTES", 100_000)
-    monkeypatch.setattr(_problem, "_CACHE", type(_problem._CACHE)())
+    monkeypatch.setattr(trace, "_CACHE_BYTES", 100_000)
+    monkeypatch.setattr(trace, "_CACHE", type(trace._CACHE)())
     for seed in range(4):
         large = jax.random.normal(jax.random.key(seed), (5000,))
         ix.fixed_point(lambda x, large=large: 0.1 * jnp.cos(x) * large[:3] + jnp.mean(large), jnp.zeros(3))
-    held = [entry.nbytes for entry in _problem._CACHE.values()]
+    held = [entry.nbytes for entry in trace._CACHE.values()]
     assert sum(held) <= 100_000
     assert len(held) == 2
 

@@ -5,35 +5,23 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.core import Tracer, eval_jaxpr
 from jaxtyping import PyTree
+from typing_extensions import Unpack
 
-from ._adjoints import AbstractAdjoint, Unrolled
-from ._checks import needs_float
-from ._errors import mistake
-from ._fingerprint import reachable
-from ._limits import tolerances
+from ._errors import mistake, needs_value
+from ._errors.keywords import check_never_unrolled
 from ._loop import judge
-from ._methods import Tolerance
-from ._options import Options
-from ._problem import Kind, Problem, hoist
-from ._run import Found, attach, frozen
-from ._solution import Summary
-from ._solve import conclude, planned
-from ._tree import Leaves
+from ._plan import JudgedKeywords, Wanted, complete, declares, rule_of, tolerances
+from ._problem import Call, Kind, hoist, reachable
+from ._rule import Found, Unrolled, attach, frozen
+from ._solve import Inputs, Job, compiled, conclude
 
 Solver = Callable[..., PyTree]
 
 
-def custom_fixed_point(
-    F: Callable[..., Any],
-    *,
-    adjoint: AbstractAdjoint | None = None,
-    rtol: PyTree = None,
-    atol: PyTree = None,
-    throw: bool = True,
-) -> Callable[[Solver], Solver]:
+@declares(JudgedKeywords)
+def custom_fixed_point(F: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Callable[[Solver], Solver]:
     """Gives your own solver of `x = F(x, *args)` the derivative of the implicit function theorem.
 
     A decorator for `solve(x0, *args) -> x`. Its body is never differentiated, so it may be any code: a loop, another
@@ -61,17 +49,11 @@ def custom_fixed_point(
 
     ```
     """
-    return _decorator("fixed_point", "custom_fixed_point", F, adjoint, rtol, atol, throw)
+    return _decorator("fixed_point", F, keywords)
 
 
-def custom_root(
-    R: Callable[..., Any],
-    *,
-    adjoint: AbstractAdjoint | None = None,
-    rtol: PyTree = None,
-    atol: PyTree = None,
-    throw: bool = True,
-) -> Callable[[Solver], Solver]:
+@declares(JudgedKeywords)
+def custom_root(R: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Callable[[Solver], Solver]:
     """Gives your own solver of `R(x, *args) = 0` the derivative of the implicit function theorem.
 
     As `custom_fixed_point`; where R holds the parameters, make it at the call: `custom_root(R)(solve)(x0, *args)`.
@@ -87,49 +69,35 @@ def custom_root(
 
     ```
     """
-    return _decorator("root", "custom_root", R, adjoint, rtol, atol, throw)
+    return _decorator("root", R, keywords)
 
 
-def _decorator(
-    kind: Kind, caller: str, F: Any, adjoint: AbstractAdjoint | None, rtol: PyTree, atol: PyTree, throw: bool
-) -> Callable[[Solver], Solver]:
-    if isinstance(adjoint, Unrolled):
-        raise ValueError(
-            mistake(
-                f"{caller}(adjoint=...)",
-                "`ix.Implicit()`, `ix.OneStep()` or `ix.Neumann(terms)`",
-                repr(adjoint),
-                "The body of your own solver is never differentiated.",
-                "Leave out `adjoint`.",
-            )
-        )
-
-    def decorate(solver: Solver) -> Solver:
-        @functools.wraps(solver)
-        def solve(x0: PyTree, *args: Any) -> PyTree:
-            x = _run_opaque(caller, solver, x0, args)
-            problem, theta, leaves = hoist(kind, caller, F, x, args, has_aux=False)
-            plan = planned(_judge, problem, False, None, adjoint, 0, throw)
-            found = plan.compiled(plan.arrays, theta, leaves, tolerances(problem, rtol, atol))
-            return conclude(problem, plan, found).x
-
-        return solve
-
-    return decorate
+def _decorator(kind: Kind, F: Any, keywords: JudgedKeywords) -> Callable[[Solver], Solver]:
+    call = Call(kind, f"custom_{kind}", F, None, ())
+    wanted = complete(call.caller, keywords, JudgedKeywords)._replace(max_steps=0)
+    check_never_unrolled(call.caller, wanted.adjoint, isinstance(wanted.adjoint, Unrolled))
+    return functools.partial(_decorate, call, wanted)
 
 
-def _judge(
-    problem: Problem,
-    options: Options,
-    summary: Summary,
-    error_estimate: bool,
-    theta: Leaves,
-    x: Leaves,
-    tolerance: Tolerance,
-) -> Found:
-    nit = jnp.zeros((), jnp.int32)
-    outcome = judge(problem, frozen(theta), frozen(x), nit, tolerance, options.linear_solver)
-    return attach(problem, options, summary, error_estimate, theta, outcome, tolerance)
+def _decorate(call: Call, wanted: Wanted, solver: Solver) -> Solver:
+    @functools.wraps(solver)
+    def solve(x0: PyTree, *args: Any) -> PyTree:
+        """What the solver returns, judged, with its derivative."""
+        x = _run_opaque(call.caller, solver, x0, args)
+        problem, theta, leaves = hoist(call._replace(x0=x, args=args))
+        program = compiled(_judge, problem, wanted)
+        found = program.run(Inputs(theta, leaves, tolerances(problem, wanted.rtol, wanted.atol)))
+        return conclude(problem, program, found).x
+
+    return solve
+
+
+def _judge(job: Job, inputs: Inputs) -> Found:
+    theta, x = frozen(inputs.theta), frozen(inputs.x0)
+    outcome = judge(job.problem, theta, x, inputs.tolerance, job.options.linear_solver)
+    return attach(
+        rule_of(*job), inputs.theta, outcome, inputs.tolerance, polish=job.options.polish, error_estimate=False
+    )
 
 
 def _run_opaque(caller: str, solver: Solver, x0: PyTree, args: tuple[Any, ...]) -> PyTree:
@@ -140,7 +108,7 @@ def _run_opaque(caller: str, solver: Solver, x0: PyTree, args: tuple[Any, ...]) 
         return solver(x0, *args)
     try:
         closed, shape = jax.make_jaxpr(solver, return_shape=True)(x0, *args)
-    except needs_float as error:
+    except needs_value as error:
         raise TypeError(
             mistake(
                 f"{caller}(solve)",

@@ -6,20 +6,23 @@ from typing import Any
 import equinox as eqx
 import jax
 from jaxtyping import PyTree
+from typing_extensions import Unpack
 
 from ._errors import mistake
+from ._plan import Keywords, declares
+from ._problem import Call, Kind
 from ._solution import Solution
-from ._solve import solve_problem
+from ._solve import solve
 
 
-class _Keywords:
+class _Static:
     """Keywords of a solve as a static field: compared by value, also where they hold dicts or arrays."""
 
-    def __init__(self, values: dict[str, Any]) -> None:
+    def __init__(self, values: Any) -> None:
         self.values = values
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Keywords) and bool(eqx.tree_equal(self.values, other.values))
+        return isinstance(other, _Static) and bool(eqx.tree_equal(self.values, other.values))
 
     def __hash__(self) -> int:
         return hash(jax.tree.structure(self.values))
@@ -31,9 +34,9 @@ class _Keywords:
 class _Layer(eqx.Module):
     init: PyTree
     init_fn: Callable[..., PyTree] | None
-    keywords: _Keywords = eqx.field(static=True)
+    keywords: _Static = eqx.field(static=True)
 
-    def _solve(self, kind: Any, function: Callable[..., Any], args: tuple[Any, ...], x0: PyTree) -> Solution:
+    def _solve(self, kind: Kind, function: Callable[..., Any], args: tuple[Any, ...], x0: PyTree) -> Solution:
         if x0 is None and self.init_fn is not None:
             x0 = self.init_fn(function, *args)
         elif x0 is None:
@@ -48,7 +51,7 @@ class _Layer(eqx.Module):
                     "Give one of the three.",
                 )
             )
-        return solve_problem(kind, type(self).__name__, function, x0, args, **self.keywords.values)
+        return solve(Call(kind, type(self).__name__, function, x0, args), self.keywords.values)
 
 
 def _check_init(name: str, init: PyTree, init_fn: Any) -> None:
@@ -90,15 +93,16 @@ class FixedPointLayer(_Layer):
 
     F: Callable[..., Any]
 
+    @declares(Keywords)
     def __init__(
         self,
         F: Callable[..., Any],
         init: PyTree = None,
         init_fn: Callable[..., PyTree] | None = None,
-        **keywords: Any,
+        **keywords: Unpack[Keywords],
     ) -> None:
         _check_init("FixedPointLayer", init, init_fn)
-        self.F, self.init, self.init_fn, self.keywords = F, init, init_fn, _Keywords(keywords)
+        self.F, self.init, self.init_fn, self.keywords = F, init, init_fn, _Static(keywords)
 
     def solve(self, *args: Any, x0: PyTree = None) -> Solution:
         return self._solve("fixed_point", self.F, args, x0)
@@ -121,15 +125,16 @@ class RootLayer(_Layer):
 
     R: Callable[..., Any]
 
+    @declares(Keywords)
     def __init__(
         self,
         R: Callable[..., Any],
         init: PyTree = None,
         init_fn: Callable[..., PyTree] | None = None,
-        **keywords: Any,
+        **keywords: Unpack[Keywords],
     ) -> None:
         _check_init("RootLayer", init, init_fn)
-        self.R, self.init, self.init_fn, self.keywords = R, init, init_fn, _Keywords(keywords)
+        self.R, self.init, self.init_fn, self.keywords = R, init, init_fn, _Static(keywords)
 
     def solve(self, *args: Any, x0: PyTree = None) -> Solution:
         return self._solve("root", self.R, args, x0)

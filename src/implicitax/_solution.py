@@ -1,7 +1,7 @@
 """What a solve returns, and every text about how it ended."""
 
 import enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -69,6 +69,15 @@ _TEXTS = {
 }
 
 
+class Ending(NamedTuple):
+    """The numbers of which a message is made, one value a lane."""
+
+    status: Any
+    nit: Any
+    residual: Any
+    component: Any
+
+
 class Summary(eqx.Module):
     """What a message needs to know besides the numbers; static, so equal for equal problems."""
 
@@ -88,9 +97,9 @@ class Summary(eqx.Module):
             index -= count
         return "an unknown component"
 
-    def describe(self, status: Any, nit: Any, residual: Any, component: Any) -> str:
+    def describe(self, ending: Ending) -> str:
         """The message of a solve; for arrays, one value a lane, of the first lane that failed."""
-        status, nit, residual, component = map(np.asarray, (status, nit, residual, component))
+        status, nit, residual, component = map(np.asarray, ending)
         failed = status != Status.CONVERGED
         if status.ndim and not failed.any():
             return f"{status.size} of {status.size} {self.noun}: {Status.CONVERGED.text}"
@@ -178,4 +187,4 @@ class Solution(eqx.Module):
                 "`Solution.message`: expected concrete numbers, got a traced `status`. Texts cannot be made inside "
                 "`jit` or `vmap`. Return the Solution from the transformed function and ask it outside."
             )
-        return self.summary.describe(self.status, self.nit, self.residual, self.component)
+        return self.summary.describe(Ending(self.status, self.nit, self.residual, self.component))

@@ -8,33 +8,20 @@ import jax
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
+from typing_extensions import Unpack
 
-from ._adjoints import AbstractAdjoint
 from ._errors import ConvergenceError, raise_where
-from ._limits import box, tolerances
-from ._options import Options, decide
-from ._problem import Kind, Problem, hoist
-from ._run import Found, run
-from ._solution import Solution, Status, Summary
+from ._loop import Bounds, Limits, Outcome, Search, attempt, iterate, judge
+from ._methods import AbstractMethod, Tolerance, foreign
+from ._plan import Keywords, Options, Wanted, box, complete, decide, declares, rule_of, summarise, tolerances
+from ._problem import Call, Problem, Theta, hoist
+from ._rule import Found, Unrolled, attach, frozen, unroll
+from ._solution import Ending, Solution, Status, Summary
+from ._tree import Leaves
 
 
-def fixed_point(
-    F: Callable[..., Any],
-    x0: PyTree,
-    *args: Any,
-    solver: Any = None,
-    adjoint: AbstractAdjoint | None = None,
-    rtol: PyTree = None,
-    atol: PyTree = None,
-    max_steps: int | None = None,
-    batch_axis: int | None = None,
-    bounds: Any = None,
-    has_aux: bool = False,
-    error_estimate: bool = False,
-    history: bool = False,
-    progress: bool = False,
-    throw: bool = True,
-) -> Solution:
+@declares(Keywords)
+def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpack[Keywords]) -> Solution:
     r"""Solves the fixed point `x = F(x, *args)`, with exact derivatives.
 
     The derivative is that of the implicit function theorem, `(I − ∂F/∂x) ẋ = ∂F/∂θ θ̇`, at the solution; θ is every
@@ -92,44 +79,11 @@ def fixed_point(
 
     ```
     """
-    return solve_problem(
-        "fixed_point",
-        "fixed_point",
-        F,
-        x0,
-        args,
-        solver=solver,
-        adjoint=adjoint,
-        rtol=rtol,
-        atol=atol,
-        max_steps=max_steps,
-        batch_axis=batch_axis,
-        bounds=bounds,
-        has_aux=has_aux,
-        error_estimate=error_estimate,
-        history=history,
-        progress=progress,
-        throw=throw,
-    )
+    return solve(Call("fixed_point", "fixed_point", F, x0, args), keywords)
 
 
-def root(
-    R: Callable[..., Any],
-    x0: PyTree,
-    *args: Any,
-    solver: Any = None,
-    adjoint: AbstractAdjoint | None = None,
-    rtol: PyTree = None,
-    atol: PyTree = None,
-    max_steps: int | None = None,
-    batch_axis: int | None = None,
-    bounds: Any = None,
-    has_aux: bool = False,
-    error_estimate: bool = False,
-    history: bool = False,
-    progress: bool = False,
-    throw: bool = True,
-) -> Solution:
+@declares(Keywords)
+def root(R: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpack[Keywords]) -> Solution:
     """Solves `R(x, *args) = 0`, with exact derivatives: `∂R/∂x ẋ = −∂R/∂θ θ̇` at the solution.
 
     Arguments, errors and what is returned are those of `fixed_point`, except:
@@ -153,120 +107,119 @@ def root(
 
     ```
     """
-    return solve_problem(
-        "root",
-        "root",
-        R,
-        x0,
-        args,
-        solver=solver,
-        adjoint=adjoint,
-        rtol=rtol,
-        atol=atol,
-        max_steps=max_steps,
-        batch_axis=batch_axis,
-        bounds=bounds,
-        has_aux=has_aux,
-        error_estimate=error_estimate,
-        history=history,
-        progress=progress,
-        throw=throw,
-    )
+    return solve(Call("root", "root", R, x0, args), keywords)
 
 
-def solve_problem(
-    kind: Kind,
-    caller: str,
-    F: Any,
-    x0: PyTree,
-    args: tuple[Any, ...],
-    *,
-    solver: Any = None,
-    adjoint: Any = None,
-    rtol: PyTree = None,
-    atol: PyTree = None,
-    max_steps: int | None = None,
-    batch_axis: int | None = None,
-    bounds: Any = None,
-    has_aux: bool = False,
-    error_estimate: bool = False,
-    history: bool = False,
-    progress: bool = False,
-    throw: bool = True,
-) -> Solution:
-    """Problem, options, the compiled solve, the Solution."""
-    problem, theta, x = hoist(kind, caller, F, x0, args, has_aux)
-    choices = solver, adjoint, max_steps, throw, batch_axis, history, progress
-    plan = planned(run, problem, error_estimate, *choices)
-    tolerance, limits = tolerances(problem, rtol, atol), box(problem, plan.options, bounds)
-    found = plan.compiled(plan.arrays, theta, x, tolerance, limits)
-    return conclude(problem, plan, found)
+class Inputs(NamedTuple):
+    """The arrays that a compiled solve reads."""
+
+    theta: Theta
+    x0: Leaves
+    tolerance: Tolerance
+    bounds: Bounds | None = None
 
 
-class Plan(NamedTuple):
-    """What is decided about a solve and compiled for it, once."""
+class Job(NamedTuple):
+    """What a solve is compiled for."""
+
+    problem: Problem
+    options: Options
+    summary: Summary
+
+
+class Program(NamedTuple):
+    """A compiled solve."""
 
     options: Options
     arrays: Options  # those that the options hold
     summary: Summary
-    compiled: Callable[..., Found]
+    compiled: Callable[[Options, Inputs], Found]
     structure: list[Any]  # of its Solutions, once one has been made
 
+    def run(self, inputs: Inputs) -> Found:
+        return self.compiled(self.arrays, inputs)
 
-def planned(function: Callable[..., Found], problem: Problem, error_estimate: bool, *choices: Any) -> Plan:
-    """The plan for these keywords, as `decide` takes them, made once for a problem."""
-    key = (function, error_estimate, *choices)
+
+def solve(call: Call, keywords: Any) -> Solution:
+    """Problem, plan, the compiled solve, the Solution."""
+    wanted = complete(call.caller, keywords)
+    problem, theta, x0 = hoist(call._replace(has_aux=wanted.has_aux))
+    program = compiled(run, problem, wanted)
+    limits = tolerances(problem, wanted.rtol, wanted.atol), box(problem, program.options, wanted.bounds)
+    found = program.run(Inputs(theta, x0, *limits))
+    return conclude(problem, program, found)
+
+
+def run(job: Job, inputs: Inputs) -> Found:
+    """Solves at a θ that has no derivative, then gives the solution its own."""
+    problem, options, _ = job
+    theta, constant = inputs.theta, frozen(inputs.theta)
+    limits = Limits(frozen(inputs.x0), inputs.tolerance, inputs.bounds)
+    rule = rule_of(*job)
+    if isinstance(options.adjoint, Unrolled):
+        return unroll(rule, options.solver, options.adjoint.steps, theta, limits)
+    outcome = find(problem, options, constant, limits)
+    return attach(rule, theta, outcome, limits.tolerance, polish=options.polish, error_estimate=options.error_estimate)
+
+
+def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Outcome:
+    """The solution: by a first attempt where there is one, by the method, or by a solver of Optimistix."""
+    method = options.solver
+    if not isinstance(method, AbstractMethod):
+        x, nit = foreign.run(problem, method, theta, limits.x0, options.max_steps)
+        return judge(problem, theta, x, limits.tolerance, options.linear_solver)._replace(nit=nit)
+    search = Search(problem, method, options.max_steps, options.batch_axis, options.watch, options.by_column)
+    # The attempt knows no bounds, and shows nothing of its iterations.
+    alone = limits.bounds is None and options.batch_axis is None and not options.watch
+    if alone and options.attempt is not None:
+        return attempt(search, options.attempt, theta, limits)
+    return iterate(search, theta, limits)
+
+
+def compiled(function: Callable[[Job, Inputs], Found], problem: Problem, wanted: Wanted) -> Program:
+    """The program for these keywords, made once for a problem."""
+    key = function, *wanted._replace(rtol=None, atol=None, bounds=None)
     try:
         return problem.plans[key]
     except TypeError:  # a solver that holds arrays cannot be looked up, nor need it be the same in the next call
-        return _plan(function, problem, error_estimate, *choices)
+        return _compile(function, problem, wanted)
     except KeyError:
-        return problem.plans.setdefault(key, _plan(function, problem, error_estimate, *choices))
+        return problem.plans.setdefault(key, _compile(function, problem, wanted))
 
 
-def _plan(function: Callable[..., Found], problem: Problem, error_estimate: bool, *choices: Any) -> Plan:
-    options = decide(problem, *choices)
+def _compile(function: Callable[[Job, Inputs], Found], problem: Problem, wanted: Wanted) -> Program:
+    options = decide(problem, wanted)
     arrays, static = eqx.partition(options, eqx.is_array)
     leaves, treedef = jax.tree.flatten(static)
-    key = (function, treedef, tuple((type(leaf), leaf) for leaf in leaves), error_estimate)
+    key = (function, treedef, tuple((type(leaf), leaf) for leaf in leaves))
     if key not in problem.compiled:
-        summary = _summary(problem, static)
+        summary = summarise(problem, static)
 
         @jax.jit
-        def compiled(arrays: Options, *values: Any) -> Found:
-            return function(problem, eqx.combine(arrays, static), summary, error_estimate, *values)
+        def compiled(arrays: Options, inputs: Inputs) -> Found:
+            return function(Job(problem, eqx.combine(arrays, static), summary), inputs)
 
         problem.compiled[key] = summary, compiled, []
-    return Plan(options, arrays, *problem.compiled[key])
+    return Program(options, arrays, *problem.compiled[key])
 
 
-def _summary(problem: Problem, static: Options) -> Summary:
-    def shape_of_row(shape: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(n for axis, n in enumerate(shape) if axis != static.batch_axis)
-
-    names = tuple((path, shape_of_row(struct.shape)) for path, struct in zip(problem.paths, problem.x_struct))
-    solver, linear_solver = (eqx.tree_pformat(part, width=10**6) for part in (static.solver, static.linear_solver))
-    noun = "solves" if static.batch_axis is None else "rows"
-    return Summary(problem.caller, solver, linear_solver, names, noun)
-
-
-def conclude(problem: Problem, plan: Plan, found: Found) -> Solution:
+def conclude(problem: Problem, program: Program, found: Found) -> Solution:
     """The Solution; under `throw=True` an error if it is none."""
-    x, aux, summary = found.x, found.aux, plan.summary
+    x, aux, summary, throw = found.x, found.aux, program.summary, program.options.throw
     status, nit, nfev, residual, component, history = found.outcome[1:]
-    if plan.options.throw and isinstance(status, Tracer):
+    if throw and isinstance(status, Tracer):
 
         def text(failed: Any, *numbers: Any) -> str:
-            return f"`{summary.caller}`: {summary.describe(*numbers)}"
+            return f"`{summary.caller}`: {summary.describe(Ending(*numbers))}"
 
         x = raise_where(status != Status.CONVERGED, x, text, status, nit, residual, component)
     aux = None if problem.aux is None else problem.aux.put(aux)
     fields = problem.state.put(x), aux, status, nit, nfev, residual, component, found.error, summary, history
-    if plan.structure:  # 5 µs; the constructor of a module takes 40
-        sol = jax.tree.unflatten(plan.structure[0], jax.tree.leaves(fields))
+    if program.structure:  # 5 µs; the constructor of a module takes 40
+        sol = jax.tree.unflatten(program.structure[0], jax.tree.leaves(fields))
     else:
         sol = Solution(*fields)
-        plan.structure.append(jax.tree.structure(sol))
-    if plan.options.throw and not isinstance(status, Tracer) and np.any(np.asarray(status) != Status.CONVERGED):
+        program.structure.append(jax.tree.structure(sol))
+    if throw and not isinstance(status, Tracer) and np.any(np.asarray(status) != Status.CONVERGED):
         raise ConvergenceError(f"`{summary.caller}`: {sol.message}")
     return sol

@@ -15,7 +15,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal or pipe that cannot show Greek letters gets question marks, not an error.
         sys.stdout.reconfigure(errors="replace")
-    from ._commands import app
+    from ._app.commands import app
 
     app(prog_name="implicitax")
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from .._methods import Anderson, Auto, Broyden, Newton, NewtonKrylov, Picard
+from .._methods import Anderson, Broyden, Newton, NewtonKrylov, Picard
+from .._plan import Auto
 from .problem import Case
 from .record import Attempt
 

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import _tree
-from .._adjoints import Unrolled
-from .._methods import Picard
-from .._methods.base import typical_size
+from .._methods import Picard, typical_size
+from .._rule import Unrolled
 from .._solution import Status
 from .._tree import Leaves
 from .problem import Case
@@ -39,7 +38,7 @@ def compare(
     chosen = case.smooth[:_MOST_LEAVES]
     theta = tuple(case.theta[i] for i in chosen)
     direction = tuple(_direction(rng, leaf) for leaf in theta)
-    plan = case.plan(solver)
+    program = case.program(solver)
 
     def everything(values: Leaves) -> Leaves:
         full = list(case.theta)
@@ -51,7 +50,7 @@ def compare(
         return sum((jnp.sum(ci * jnp.where(k, xi, 0)) for ci, k, xi in zip(c, keep, x)), jnp.zeros((), dtype))
 
     def solved(values: Leaves) -> Leaves:
-        return case.solve(plan, everything(values), x).x
+        return case.solve(program, everything(values), x).x
 
     value, pull = jax.vjp(lambda values: scalar(solved(values)), theta)
     reverse = pull(jnp.ones_like(value))[0]
@@ -106,8 +105,8 @@ def _unroll(case: Case, everything: Any, theta: Leaves, scalar: Any, needed: int
     steps = 2 * needed + 10
     if steps * max(1, case.problem.size / 1e6) > _UNROLLED:
         return None
-    plan = case.plan(Picard(), adjoint=Unrolled(steps))
-    return jax.grad(lambda values: scalar(case.solve(plan, everything(values), case.x0).x))(theta)
+    program = case.program(Picard(), adjoint=Unrolled(steps))
+    return jax.grad(lambda values: scalar(case.solve(program, everything(values), case.x0).x))(theta)
 
 
 def solved_rows(status: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ import scipy.sparse
 import scipy.sparse.csgraph
 
 from .. import _tree
-from .._methods.base import typical_size
+from .._methods import typical_size
 from .._tree import Leaves
 from .problem import Case
 from .record import Local

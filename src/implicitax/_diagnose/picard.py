@@ -7,17 +7,17 @@ import jax
 import numpy as np
 
 from .. import _tree
-from .._methods.base import ratio
+from .._methods import ratio
 from .._tree import Leaves
 from .problem import Case
-from .record import Picard
+from .record import PlainIteration
 
 STEPS = 500
 _TAIL = 12  # iterations at the end, in which a cycle is sought
 _CLOSE = 1e-3  # of a step: two points so close are the same point of a cycle
 
 
-def iterate(case: Case) -> Picard:
+def iterate(case: Case) -> PlainIteration:
     """`STEPS` iterations from x0; the last ones are kept, to see whether they repeat."""
     (sizes, errors, bad), tail = jax.tree.map(np.asarray, _run(case))
     converged = bool(errors[-1] <= 1)
@@ -30,7 +30,7 @@ def iterate(case: Case) -> Picard:
     if needed is None and rate is not None and rate < 1 and np.isfinite(errors[-1]):
         needed = STEPS + math.ceil(math.log(float(errors[-1])) / -math.log(rate))
     period = None if converged or where else _period(tail)
-    return Picard(sizes, converged, rate, None if period else needed, period, where)
+    return PlainIteration(sizes, converged, rate, None if period else needed, period, where)
 
 
 class _Seen(NamedTuple):

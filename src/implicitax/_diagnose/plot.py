@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .._convergence import DARK, GREY, INK, LIGHT, curve, figure
+from .convergence import DARK, GREY, INK, LIGHT, curve, figure
 from .record import Report
 
 _MOST = 12  # parameters

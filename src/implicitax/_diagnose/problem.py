@@ -1,22 +1,21 @@
 """The problem to be looked at, its parameters by name, and solves of it that do not raise."""
 
 import time
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import _tree
-from .._errors import mistake
-from .._layout import Layout, is_differentiable, is_dynamic, is_number, path_names
-from .._limits import tolerances
-from .._methods import AbstractSolver, Tolerance
-from .._problem import Kind, Problem, hoist
-from .._run import Found, run
-from .._solution import Status, Summary
-from .._solve import Plan, planned
-from .._tree import Leaves
+from .._errors.keywords import check_kind
+from .._methods import AbstractMethod, Tolerance
+from .._plan import Wanted, tolerances
+from .._problem import Call, Kind, Problem, hoist
+from .._rule import Found
+from .._solution import Ending, Status, Summary
+from .._solve import Inputs, Program, compiled, run
+from .._tree import Layout, Leaves, is_differentiable, is_dynamic, is_number, path_names
 from .record import Attempt
 
 _RUNS = 3  # of which the median time is taken
@@ -33,21 +32,13 @@ class Case(NamedTuple):
     batch_axis: int | None
 
     @classmethod
-    def of(cls, kind: Kind, F: Any, x0: Any, args: tuple[Any, ...], rtol: Any, atol: Any, batch_axis: Any) -> "Case":
-        if kind not in get_args(Kind):
-            raise ValueError(
-                mistake(
-                    "diagnose(kind=...)",
-                    '"fixed_point" or "root"',
-                    repr(kind),
-                    "It says whether x = F(x) or F(x) = 0 is solved.",
-                    "Leave it out for a fixed point.",
-                )
-            )
-        problem, theta, x = hoist(kind, "diagnose", F, x0, args, False)
+    def of(cls, kind: Kind, F: Any, x0: Any, args: tuple[Any, ...], wanted: Wanted) -> "Case":
+        check_kind("diagnose", kind)
+        problem, theta, x = hoist(Call(kind, "diagnose", F, x0, args))
         names = _names(F, args, problem.num_traced)
         names += tuple(f"closure[{i}]" for i in range(len(theta) - len(names)))
-        return cls(problem, tuple(map(jnp.asarray, theta)), names, x, tolerances(problem, rtol, atol), batch_axis)
+        tolerance = tolerances(problem, wanted.rtol, wanted.atol)
+        return cls(problem, tuple(map(jnp.asarray, theta)), names, x, tolerance, wanted.batch_axis)
 
     @property
     def smooth(self) -> tuple[int, ...]:
@@ -76,16 +67,17 @@ class Case(NamedTuple):
 
         return tuple(map(each, self.problem.x_struct))
 
-    def plan(self, solver: Any, max_steps: int | None = None, adjoint: Any = None, history: bool = False) -> Plan:
-        return planned(run, self.problem, False, solver, adjoint, max_steps, False, self.batch_axis, history, False)
+    def program(self, solver: Any, max_steps: int | None = None, **keywords: Any) -> Program:
+        wanted = Wanted(solver=solver, max_steps=max_steps, batch_axis=self.batch_axis, throw=False, **keywords)
+        return compiled(run, self.problem, wanted)
 
-    def solve(self, plan: Plan, theta: Leaves, x0: Leaves) -> Found:
-        return plan.compiled(plan.arrays, theta, x0, self.tolerance, None)
+    def solve(self, program: Program, theta: Leaves, x0: Leaves) -> Found:
+        return program.run(Inputs(theta, x0, self.tolerance))
 
     def attempt(self, name: str, solver: Any, max_steps: int | None = None) -> tuple[Attempt, Found]:
         """How a solver fares from x0, and how long it takes once it is compiled."""
-        plan = self.plan(solver, max_steps)
-        found = self.solve(plan, self.theta, self.x0)
+        program = self.program(solver, max_steps)
+        found = self.solve(program, self.theta, self.x0)
         status, nit, nfev, residual, component, _ = found.outcome[1:]
         values = self.problem.residual(found.x, self.theta)
         seen = np.asarray(_tree.ravel(values))
@@ -93,32 +85,32 @@ class Case(NamedTuple):
         return Attempt(
             name=name,
             success=bool(np.all(np.asarray(status) == Status.CONVERGED)),
-            message=plan.summary.describe(status, nit, residual, component),
+            message=program.summary.describe(Ending(status, nit, residual, component)),
             nit=int(np.max(np.asarray(nit), initial=0)),
             nfev=int(np.max(np.asarray(nfev), initial=0)),
             residual=float(np.max(np.asarray(residual), initial=0)),
             worst=worst,
             failed_rows=() if self.batch_axis is None else tuple(np.flatnonzero(np.asarray(status)).tolist()),
             history=None,
-            seconds=self._seconds(plan),
+            seconds=self._seconds(program),
         ), found
 
     def history(self, solver: Any, max_steps: int | None) -> np.ndarray | None:
         """max |R| of each evaluation, in a batch of each row and evaluation; None of a solver that is not ours."""
-        if not isinstance(solver, AbstractSolver):
+        if not isinstance(solver, AbstractMethod):
             return None
-        found = self.solve(self.plan(solver, max_steps, history=True), self.theta, self.x0)
+        found = self.solve(self.program(solver, max_steps, history=True), self.theta, self.x0)
         assert found.outcome.history is not None
         sizes = np.asarray(found.outcome.history.residual)
         taken = np.any(~np.isnan(sizes), axis=tuple(range(sizes.ndim - 1)))
         return sizes[..., : int(taken.sum())]
 
-    def _seconds(self, plan: Plan) -> float:
-        jax.block_until_ready(self.solve(plan, self.theta, self.x0))
+    def _seconds(self, program: Program) -> float:
+        jax.block_until_ready(self.solve(program, self.theta, self.x0))
         times = []
         for _ in range(_RUNS):
             start = time.perf_counter()
-            jax.block_until_ready(self.solve(plan, self.theta, self.x0))
+            jax.block_until_ready(self.solve(program, self.theta, self.x0))
             times.append(time.perf_counter() - start)
         return sorted(times)[_RUNS // 2]
 

@@ -20,7 +20,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Picard:
+class PlainIteration:
     """Plain iteration x ← F(x) from x0."""
 
     residual: np.ndarray  # max |F(x) − x| of each iteration; in a batch of each iteration and row
@@ -99,7 +99,7 @@ class Report:
     recommended: str  # a line of code
     kind: str
     size: int  # real unknowns
-    picard: Picard | None = None
+    picard: PlainIteration | None = None
     attempts: tuple[Attempt, ...] = ()  # the first is the solver asked for
     local: Local | None = None
     parameters: tuple[Parameter, ...] = ()

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from .._layout import is_differentiable
+from .._tree import is_differentiable
 from .problem import Case
-from .record import ORDER, Attempt, Finding, Local, Parameter, Picard, Severity
+from .record import ORDER, Attempt, Finding, Local, Parameter, PlainIteration, Severity
 
 _LISTED = 5  # names in a list, before "and 12 more"
 _COUNT = 15  # iterations of plain iteration that a model may be thought to do
@@ -20,7 +20,7 @@ _TRANSPOSED = 1e-6  # difference of forward and reverse mode
 def findings(
     case: Case,
     attempts: tuple[Attempt, ...],
-    picard: Picard | None,
+    picard: PlainIteration | None,
     local: Local | None,
     parameters: tuple[Parameter, ...],
 ) -> tuple[Finding, ...]:
@@ -104,7 +104,7 @@ def _solve(case: Case, attempts: tuple[Attempt, ...]) -> Iterator[Finding]:
         )
 
 
-def _plain(attempts: tuple[Attempt, ...], picard: Picard, local: Local | None) -> Iterator[Finding]:
+def _plain(attempts: tuple[Attempt, ...], picard: PlainIteration, local: Local | None) -> Iterator[Finding]:
     severity: Severity = "error" if attempts[0].name.startswith("Picard") and not attempts[0].success else "note"
     solved = next((a for a in attempts if a.success and not a.name.startswith("Picard")), None)
     instead = f"ix.{solved.call} converges in {solved.nfev} evaluations." if solved else "Try ix.Auto()."

@@ -9,6 +9,7 @@ import lineax as lx
 from jaxtyping import Array, PyTree
 
 from .. import _tree
+from .._errors.values import check_square
 
 
 class Structure(NamedTuple):
@@ -37,11 +38,7 @@ class State(eqx.Module):
 
     @classmethod
     def of(cls, name: str, operator: lx.AbstractLinearOperator, factors: Any) -> "State":
-        if operator.in_size() != operator.out_size():
-            raise ValueError(
-                f"`{name}`: expected a square operator, got one of {operator.out_size()} rows and "
-                f"{operator.in_size()} columns. Use `lineax.QR` for least squares."
-            )
+        check_square(name, operator.out_size(), operator.in_size())
         columns, rows = Structure.of(operator.in_structure()), Structure.of(operator.out_structure())
         return cls(factors(operator.as_matrix()), columns, rows, transposed=False)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .. import _tree
+from .. import _tree, _xla
 from .._tree import Leaves
 
 
@@ -23,6 +23,27 @@ class _Cycle(NamedTuple):
     Q: Float[Array, "m+1 m+1"]
     R: Float[Array, "m+1 m"]
     g: Float[Array, " m+1"]
+
+    @classmethod
+    def start(cls, residual: Leaves, norm: Float[Array, ""], m: int) -> "_Cycle":
+        first = tuple(jnp.zeros((m + 1, *r.shape), r.dtype).at[0].set((r / norm).astype(r.dtype)) for r in residual)
+        dtype = norm.dtype
+        return cls(
+            k=jnp.zeros((), jnp.int32),
+            basis=first,
+            Q=jnp.eye(m + 1, dtype=dtype),
+            R=jnp.zeros((m + 1, m), dtype),
+            g=jnp.zeros((m + 1,), dtype).at[0].set(norm),
+        )
+
+
+class _Progress(NamedTuple):
+    """After some cycles."""
+
+    x: Leaves
+    residual: Leaves
+    norm: Float[Array, ""]
+    cycles: Int[Array, ""]
 
 
 def gmres(
@@ -36,67 +57,64 @@ def gmres(
     size = _tree.norm(b)
     goal = tolerance * size
 
-    def step(cycle: _Cycle) -> _Cycle:
-        k, basis = cycle.k, cycle.basis
-        w = product(tuple(leaf[k] for leaf in basis))
-        h = jnp.zeros_like(cycle.g)
-        for _ in range(2):
-            # Rows of the basis beyond k are 0, and so are their coefficients.
-            coefficients = _tree.products(basis, w)
-            w = tuple(wi - jnp.tensordot(coefficients.astype(wi.dtype), v, axes=1) for wi, v in zip(w, basis))
-            h = h + coefficients
-        length = _tree.norm(w)
-        inverse = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
-        basis = tuple(v.at[k + 1].set((inverse * wi).astype(v.dtype)) for v, wi in zip(basis, w))
-
-        # The rotations so far, then the one of the rows k and k + 1 that makes the new column triangular.
-        column = cycle.Q @ h.at[k + 1].set(length)
-        a, c = column[k], column[k + 1]
-        hypotenuse = jnp.hypot(a, c)
-        safe = jnp.where(hypotenuse > 0, hypotenuse, 1)
-        cosine, sine = jnp.where(hypotenuse > 0, a / safe, 1), c / safe
-        turn = jnp.stack([jnp.stack([cosine, sine]), jnp.stack([-sine, cosine])])
-        rows = jnp.stack([k, k + 1])
-        return _Cycle(
-            k=k + 1,
-            basis=basis,
-            Q=cycle.Q.at[rows].set(turn @ cycle.Q[rows]),
-            R=cycle.R.at[:, k].set(column.at[k].set(hypotenuse).at[k + 1].set(0)),
-            g=cycle.g.at[rows].set(turn @ cycle.g[rows]),
-        )
-
     def unfinished(cycle: _Cycle) -> Array:
         # The last entry of g is the norm of the residual.
         return (cycle.k < restart) & (jnp.abs(cycle.g[cycle.k]) > goal)
 
-    def once_more(carry: tuple[Leaves, Leaves, Array, Array]) -> tuple[Leaves, Leaves, Array, Array]:
-        x, residual, norm, count = carry
-        first = tuple(
-            jnp.zeros((restart + 1, *r.shape), r.dtype).at[0].set((r / norm).astype(r.dtype)) for r in residual
-        )
-        m, dtype = restart, norm.dtype
-        start = _Cycle(
-            k=jnp.zeros((), jnp.int32),
-            basis=first,
-            Q=jnp.eye(m + 1, dtype=dtype),
-            R=jnp.zeros((m + 1, m), dtype),
-            g=jnp.zeros((m + 1,), dtype).at[0].set(norm),
-        )
-        end = jax.lax.while_loop(unfinished, step, _tree.varying(start, residual))
-        # Columns that have not been reached, and those of a singular A, get the coefficient 0.
-        diagonal = jnp.diagonal(end.R)
-        used = (jnp.arange(m) < end.k) & (diagonal > 0)
-        R = end.R[:m] + jnp.diag(jnp.where(used, 0, 1 - diagonal))
-        y = jax.scipy.linalg.solve_triangular(R, jnp.where(used, end.g[:m], 0))
-        x = tuple(
-            (xi + jnp.tensordot(y.astype(v.dtype), v[:m], axes=1)).astype(xi.dtype) for xi, v in zip(x, end.basis)
-        )
+    def once_more(progress: _Progress) -> _Progress:
+        start = _xla.varying(_Cycle.start(progress.residual, progress.norm, restart), progress.residual)
+        end = jax.lax.while_loop(unfinished, lambda cycle: _extend(product, cycle), start)
+        x = _minimise(end, progress.x)
         residual = _tree.sub(b, product(x))
-        return x, residual, _tree.norm(residual), count + 1
+        return _Progress(x, residual, _tree.norm(residual), progress.cycles + 1)
 
-    def again(carry: tuple[Leaves, Leaves, Array, Array]) -> Array:
-        return (carry[2] > goal) & (carry[3] < max_restarts)
+    def again(progress: _Progress) -> Array:
+        return (progress.norm > goal) & (progress.cycles < max_restarts)
 
-    start = _tree.varying((_tree.zeros_like(b), b, size, jnp.zeros((), jnp.int32)), b)
-    x, _, norm, _ = jax.lax.while_loop(again, once_more, start)
-    return x, norm / jnp.where(size > 0, size, 1)
+    start = _xla.varying(_Progress(_tree.zeros_like(b), b, size, jnp.zeros((), jnp.int32)), b)
+    end = jax.lax.while_loop(again, once_more, start)
+    return end.x, end.norm / jnp.where(size > 0, size, 1)
+
+
+def _extend(product: Callable[[Leaves], Leaves], cycle: _Cycle) -> _Cycle:
+    """One step of Arnoldi, and the rotation that makes the new column of H triangular."""
+    k, basis = cycle.k, cycle.basis
+    w = product(tuple(leaf[k] for leaf in basis))
+    h = jnp.zeros_like(cycle.g)
+    for _ in range(2):
+        # Rows of the basis beyond k are 0, and so are their coefficients.
+        coefficients = _tree.products(basis, w)
+        w = tuple(wi - jnp.tensordot(coefficients.astype(wi.dtype), v, axes=1) for wi, v in zip(w, basis))
+        h = h + coefficients
+    length = _tree.norm(w)
+    inverse = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
+    basis = tuple(v.at[k + 1].set((inverse * wi).astype(v.dtype)) for v, wi in zip(basis, w))
+
+    # The rotations so far, then the one of the rows k and k + 1.
+    column = cycle.Q @ h.at[k + 1].set(length)
+    a, c = column[k], column[k + 1]
+    hypotenuse = jnp.hypot(a, c)
+    safe = jnp.where(hypotenuse > 0, hypotenuse, 1)
+    cosine, sine = jnp.where(hypotenuse > 0, a / safe, 1), c / safe
+    turn = jnp.stack([jnp.stack([cosine, sine]), jnp.stack([-sine, cosine])])
+    rows = jnp.stack([k, k + 1])
+    return _Cycle(
+        k=k + 1,
+        basis=basis,
+        Q=cycle.Q.at[rows].set(turn @ cycle.Q[rows]),
+        R=cycle.R.at[:, k].set(column.at[k].set(hypotenuse).at[k + 1].set(0)),
+        g=cycle.g.at[rows].set(turn @ cycle.g[rows]),
+    )
+
+
+def _minimise(cycle: _Cycle, x: Leaves) -> Leaves:
+    """x moved to where the residual is smallest in the Krylov space: `R y = g`, `x + V y`."""
+    m = cycle.R.shape[1]
+    # Columns that have not been reached, and those of a singular A, get the coefficient 0.
+    diagonal = jnp.diagonal(cycle.R)
+    used = (jnp.arange(m) < cycle.k) & (diagonal > 0)
+    R = cycle.R[:m] + jnp.diag(jnp.where(used, 0, 1 - diagonal))
+    y = jax.scipy.linalg.solve_triangular(R, jnp.where(used, cycle.g[:m], 0))
+    return tuple(
+        (xi + jnp.tensordot(y.astype(v.dtype), v[:m], axes=1)).astype(xi.dtype) for xi, v in zip(x, cycle.basis)
+    )

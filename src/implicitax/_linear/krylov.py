@@ -3,12 +3,12 @@
 from typing import Any
 
 import equinox as eqx
-import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, PyTree
 
+from .. import _xla
 from .dense import DenseLU
 
 
@@ -53,7 +53,7 @@ class Krylov(lx.AbstractLinearSolver[lx.AbstractLinearOperator]):
             other, ok = solve(robust)
             return jax.tree.map(lambda a, b: jnp.where(solved, a, b), (y, solved), (other, ok))
 
-        y, solved = jax.lax.cond(eqxi.unvmap_all(solved), lambda: (y, solved), again)
+        y, solved = _xla.if_all(solved, lambda: (y, solved), again)
         return y, lx.RESULTS.where(solved, lx.RESULTS.successful, lx.RESULTS.max_steps_reached), {}
 
     def transpose(

@@ -16,21 +16,24 @@ from jaxtyping import Array, Bool, Inexact, PyTree
 from .. import _tree
 from .dense import State
 
-Rows: TypeAlias = list[list[Array]]
+# Rows up to which the unrolled decomposition pays: the table of `benchmarks/small_lu.py`.
+SMALL = 4
+
+Entries: TypeAlias = list[list[Array]]
 
 
 class Factors(NamedTuple):
     """P A = L U. `swaps[k][i]` says whether step k exchanged the rows k and k + 1 + i."""
 
-    lu: Rows
+    lu: Entries
     swaps: list[list[Array]]
 
 
-def to_rows(matrix: Inexact[Array, "n n"]) -> Rows:
+def to_rows(matrix: Inexact[Array, "n n"]) -> Entries:
     return [[matrix[i, j] for j in range(matrix.shape[1])] for i in range(matrix.shape[0])]
 
 
-def factorise(rows: Rows) -> Factors:
+def factorise(rows: Entries) -> Factors:
     """Gaussian elimination with partial pivoting (Golub and Van Loan, Matrix Computations, algorithm 3.4.1)."""
     a = [list(row) for row in rows]
     n = len(a)

@@ -1,15 +1,16 @@
 """One method a file: where to evaluate next."""
 
-from .anderson import RETRIES as RETRIES
 from .anderson import Anderson as Anderson
-from .auto import Auto as Auto
-from .base import AbstractSolver as AbstractSolver
-from .base import Evaluation as Evaluation
-from .base import Proposal as Proposal
-from .base import Tolerance as Tolerance
-from .base import ratio as ratio
-from .base import typical_size as typical_size
 from .broyden import Broyden as Broyden
+from .contract import AbstractMethod as AbstractMethod
+from .contract import Evaluation as Evaluation
+from .contract import Given as Given
+from .contract import Needs as Needs
+from .contract import Proposal as Proposal
+from .contract import Tolerance as Tolerance
+from .contract import ratio as ratio
+from .contract import typical_size as typical_size
+from .contract import wants_matrix as wants_matrix
 from .ladder import Ladder as Ladder
 from .newton import Newton as Newton
 from .newton_krylov import NewtonKrylov as NewtonKrylov

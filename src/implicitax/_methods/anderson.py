@@ -1,20 +1,19 @@
 """Anderson acceleration, safeguarded."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
-import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .. import _linear, _tree
+from .. import _linear, _tree, _xla
+from .._errors.values import check_damping, check_memory
 from .._solution import Status
 from .._tree import Leaves
-from .base import AbstractSolver, Evaluation, Proposal, Tolerance, around, typical_size
+from .contract import AbstractMethod, Evaluation, Given, Proposal, Tolerance, around, typical_size
 
-RETRIES = ((5, 0.5), (10, 0.2), (3, 0.05))  # pairs (memory, damping) that serve where the first setting fails
 _SMALLEST_DAMPING = 1e-6
 _GROWTH = 3.0  # a residual this much larger than the best one is worse, not just not monotone
 _PATIENT = 1_000_000  # steps of plain iteration, when all else has failed: until it does, too
@@ -40,7 +39,7 @@ class _State(NamedTuple):
     streak: Int[Array, ""]  # and how many in a row have decreased the residual
 
 
-class Anderson(AbstractSolver):
+class Anderson(AbstractMethod):
     """Anderson acceleration (type II): `x ← x + β r − Σⱼ γⱼ (Δxⱼ + β Δrⱼ)`, γ minimising `‖r − Σⱼ γⱼ Δrⱼ‖`.
 
     `r = F(x) − x`, and Δxⱼ, Δrⱼ are the last `memory` differences of the iterates and of their residuals. On a linear
@@ -92,16 +91,10 @@ class Anderson(AbstractSolver):
     default_max_steps = 1000
 
     def __check_init__(self) -> None:
-        if not 1 <= self.memory <= 20:
-            raise ValueError(
-                f"`Anderson(memory=...)`: expected 1 to 20, got {self.memory}. A longer memory makes the least-squares "
-                "problem ill-conditioned before it helps. Use 5 to 10."
-            )
-        if not eqx.is_array(self.damping) and not 0 < self.damping <= 1:
-            raise ValueError(
-                f"`Anderson(damping=...)`: expected a factor in (0, 1], got {self.damping}. It is the part of the "
-                "residual that is added to the accelerated point. Use 1, or 0.5 against oscillations."
-            )
+        check_memory("Anderson", self.memory, 20)
+        check_damping(
+            "Anderson", self.damping, "It is the part of the residual that is added to the accelerated point."
+        )
 
     @property
     def _each(self) -> tuple[tuple[int, float | Array], ...]:
@@ -120,9 +113,9 @@ class Anderson(AbstractSolver):
     def patience(self) -> int:
         return 50 if self.settings > 1 else 500
 
-    def resolve(self, size: int, dtype: Any) -> "Anderson":
-        retries = tuple((min(memory, size), damping) for memory, damping in self.retries)
-        return dataclasses.replace(self, memory=min(self.memory, size), retries=retries)
+    def resolve(self, given: Given) -> "Anderson":
+        retries = tuple((min(memory, given.size), damping) for memory, damping in self.retries)
+        return dataclasses.replace(self, memory=min(self.memory, given.size), retries=retries)
 
     def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
         tried = 1 + len(self.retries)
@@ -155,7 +148,7 @@ class Anderson(AbstractSolver):
     def renew(self, state: _State, setting: Int[Array, ""]) -> _State:
         memories, dampings = zip(*self._each)
         damping = jnp.stack([jnp.asarray(damping, state.limit.dtype) for damping in dampings])[setting]
-        plain = _tree.select([setting == 0, setting == 1 + len(self.retries)], [self.warmup, _PATIENT], 0)
+        plain = _xla.select([setting == 0, setting == 1 + len(self.retries)], [self.warmup, _PATIENT], 0)
         return state._replace(
             least=jnp.full_like(state.least, jnp.inf),
             held=jnp.zeros_like(state.held),
@@ -194,7 +187,7 @@ class Anderson(AbstractSolver):
             least=jnp.where(lost, jnp.inf, least),
             damping=damping,
             weights=weights,
-            first=state.first & False,
+            first=_xla.false_like(state.first),
             plain=plain,
             streak=streak,
         )
@@ -237,7 +230,7 @@ class Anderson(AbstractSolver):
         inverse = jnp.where(used, 1 / jnp.where(used, size, 1), 0)
         regularisation = 10 * jnp.finfo(gram.dtype).eps if self.regularisation is None else self.regularisation
         normal = gram * inverse[:, None] * inverse + jnp.diag(jnp.where(used, regularisation, 1)).astype(gram.dtype)
-        gamma = _linear.solve_dense(normal, state.right * inverse, _linear.choose(m, normal.dtype))[0] * inverse
+        gamma = _linear.solve_dense(normal, state.right * inverse, _linear.factoriser(m))[0] * inverse
         gamma = jnp.where(used & jnp.isfinite(gamma), gamma, 0)
         short = 1 - state.damping
 
@@ -248,7 +241,5 @@ class Anderson(AbstractSolver):
             r = _tree.sub(state.residual, past(state.dr))
             return tuple((xi - short * ri / w).astype(xi.dtype) for xi, ri, w in zip(x, r, state.weights))
 
-        x = jax.lax.cond(
-            eqxi.unvmap_any(count > 0), lambda: _tree.sub(state.image, past(state.dg)), lambda: state.image
-        )
-        return jax.lax.cond(eqxi.unvmap_any(short != 0), damped, lambda x: x, x)
+        x = _xla.if_any(count > 0, lambda: _tree.sub(state.image, past(state.dg)), lambda: state.image)
+        return _xla.if_any(short != 0, damped, lambda x: x, x)

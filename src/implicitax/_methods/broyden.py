@@ -1,16 +1,17 @@
 """Broyden's method with limited memory."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .. import _tree
+from .. import _tree, _xla
+from .._errors.values import check_count
 from .._solution import Status
 from .._tree import Leaves
-from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
+from .contract import AbstractMethod, Evaluation, Given, Proposal, Tolerance, typical_size
 
 _WINDOW = 6  # a point is accepted if the norm of R is below the largest of the last so many,
 _SHORTEST = 1e-10  # and steps may get this short, relative to x, before nothing is left to try
@@ -29,7 +30,7 @@ class _State(NamedTuple):
     first: Bool[Array, ""]
 
 
-class Broyden(AbstractSolver):
+class Broyden(AbstractMethod):
     """Broyden's method with limited memory: `x ← x − H R`, H ≈ (∂R/∂x)⁻¹ kept as `γ + Σⱼ uⱼ vⱼᵀ`.
 
     After each step s, that has changed R by y, the "good" update `H ← H + (s − H y) sᵀH / (sᵀH y)` makes H y = s. The
@@ -64,14 +65,11 @@ class Broyden(AbstractSolver):
     default_max_steps = 1000
 
     def __check_init__(self) -> None:
-        if not isinstance(self.memory, int) or self.memory < 1:
-            raise ValueError(
-                f"`Broyden(memory=...)`: expected an integer of at least 1, got {self.memory!r}. It is the number of "
-                "updates that are kept, each two arrays like x. Use 10 to 50."
-            )
+        cause = "It is the number of updates that are kept, each two arrays like x."
+        check_count("Broyden(memory=...)", self.memory, 1, cause, "Use 10 to 50.")
 
-    def resolve(self, size: int, dtype: Any) -> "Broyden":
-        return dataclasses.replace(self, memory=min(self.memory, 2 * size))
+    def resolve(self, given: Given) -> "Broyden":
+        return dataclasses.replace(self, memory=min(self.memory, 2 * given.size))
 
     def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
         dtype = _tree.work_dtype(x)
@@ -102,7 +100,7 @@ class Broyden(AbstractSolver):
         )
         residual = _tree.mul(weights, at.residual)
         size, extent = _tree.norm(residual), _tree.norm(_tree.mul(weights, at.x))
-        largest = _tree.fold(jnp.maximum, jnp.where(jnp.isfinite(state.sizes), state.sizes, -jnp.inf), jnp.max)
+        largest = _xla.fold(jnp.maximum, jnp.where(jnp.isfinite(state.sizes), state.sizes, -jnp.inf), jnp.max)
         accepted = state.first | (at.finite & ((size < largest) | (largest < 0)))
 
         s = _tree.mul(weights, _tree.sub(at.x, state.base))
@@ -130,7 +128,7 @@ class Broyden(AbstractSolver):
             sizes=jnp.where(accepted, jnp.concatenate([size[None], state.sizes[:-1]]), state.sizes),
             limit=limit,
             weights=weights,
-            first=state.first & False,
+            first=_xla.false_like(state.first),
         )
         stuck = limit < _SHORTEST * jnp.where(extent > 0, extent, 1)
         return Proposal(_tree.axpy(1, step, base), following, jnp.where(stuck, Status.STALLED, Status.RUNNING))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array
 
-from .._problem import Problem
+from .._problem import Equations
 from .._tree import Leaves
 
 FOREIGN = (
@@ -17,7 +17,14 @@ FOREIGN = (
 )
 
 
-def run(problem: Problem, solver: Any, theta: Leaves, x0: Leaves, max_steps: int) -> tuple[Leaves, Array]:
+def kinds_of(solver: Any) -> tuple[str, ...] | None:
+    """Of problems that an Optimistix solver solves; None if it is none."""
+    if not isinstance(solver, FOREIGN):
+        return None
+    return ("fixed_point",) if isinstance(solver, optx.AbstractFixedPointSolver) else ("fixed_point", "root")
+
+
+def run(problem: Equations, solver: Any, theta: Leaves, x0: Leaves, max_steps: int) -> tuple[Leaves, Array]:
     """The point at which an Optimistix solver stops, by its own tolerances, and the steps it took."""
     if isinstance(solver, optx.AbstractFixedPointSolver):
 

@@ -4,16 +4,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import equinox.internal as eqxi
 import jax
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, Float, Int
 
-from .. import _linear, _tree
+from .. import _linear, _tree, _xla
+from .._errors.values import check_factorises
 from .._solution import Status
 from .._tree import Leaves
-from .base import AbstractSolver, Evaluation, Proposal, Tolerance
+from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance
 from .newton import backtrack, largest_known, row_weights
 from .rungs import BACKTRACKED, DOGLEG, MARQUARDT, RUNGS, UNDAMPED, column, norm_weights, start
 from .trust_region import dogleg, marquardt
@@ -45,7 +45,7 @@ class _State(NamedTuple):
     accepted: Bool[Array, ""]  # whether the last point was
 
 
-class Ladder(AbstractSolver):
+class Ladder(AbstractMethod):
     """Newton's method first, and what is more robust where it fails: a ladder of methods for roots.
 
     1. Newton's method with non-monotone backtracking (`Newton` with a memory of 6), from x0.
@@ -82,6 +82,7 @@ class Ladder(AbstractSolver):
     """
 
     linear_solver: lx.AbstractLinearSolver | None = None
+    needs = Needs.MATRIX
     kinds = ("fixed_point", "root")
     recovers = True
     default_max_steps = 1200
@@ -90,20 +91,12 @@ class Ladder(AbstractSolver):
     def settings(self) -> int:
         return len(RUNGS)
 
-    def resolve(self, size: int, dtype: Any) -> "Ladder":
+    def resolve(self, given: Given) -> "Ladder":
         if self.linear_solver is None:
-            return Ladder(_linear.choose(min(size, _linear.DENSE), dtype))
-        if not _linear.is_dense(self.linear_solver):
-            raise ValueError(
-                "`Ladder(linear_solver=...)`: expected a solver that factorises a matrix, got "
-                f"{type(self.linear_solver).__name__}. The steps of a trust region need the matrix itself. Use "
-                "`SmallLU()`, `lineax.LU()` or `lineax.QR()`, or for a large state `NewtonKrylov()`."
-            )
+            return Ladder(_linear.factoriser(given.size))
+        cause = "The steps of a trust region need the matrix itself."
+        check_factorises("Ladder", self.linear_solver, _linear.is_dense(self.linear_solver), cause, "NewtonKrylov()")
         return self
-
-    def solver_of_steps(self) -> lx.AbstractLinearSolver:
-        assert self.linear_solver is not None, "`resolve` fills it in"
-        return self.linear_solver
 
     def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
         return start(setting, best, x0)
@@ -150,7 +143,8 @@ class Ladder(AbstractSolver):
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         residual = _tree.ravel(at.residual)
-        newton, regular = _linear.solve_dense(at.A, -residual, self.solver_of_steps())
+        assert self.linear_solver is not None, "`resolve` fills it in"
+        newton, regular = _linear.solve_dense(at.A, -residual, self.linear_solver)
 
         weights = jnp.where(state.first, _tree.ravel(row_weights(at, tolerance)), state.weights)
         size = _tree.norm((weights * residual,))
@@ -163,7 +157,7 @@ class Ladder(AbstractSolver):
 
         def where_above(other: Callable[[], Any], first: Any) -> Any:
             merge = lambda first: jax.tree.map(partial(jnp.where, above), other(), first)
-            return jax.lax.cond(eqxi.unvmap_any(above), merge, lambda first: first, first)
+            return _xla.if_any(above, merge, lambda first: first, first)
 
         verdict = where_above(lambda: _judge(at, state, tolerance), verdict)
         following = _follow(at, state, verdict, newton)
@@ -221,7 +215,7 @@ def _follow(at: Evaluation, state: _State, verdict: _Verdict, newton: Float[Arra
         evaluations=state.evaluations + 1,
         stale=jnp.where(halved, 0, state.stale + 1),
         mark=jnp.where(halved, size, state.mark),
-        first=state.first & False,
+        first=_xla.false_like(state.first),
         accepted=accepted,
     )
 
@@ -254,8 +248,8 @@ def _bend(at: Evaluation, state: _State) -> _Move:
     A, r = state.weights[:, None] * state.A, state.weights * state.residual
     bent = dogleg(A, r, state.newton, scale, trust)
     is_damped = kind == MARQUARDT
-    damped = jax.lax.cond(eqxi.unvmap_any(is_damped), lambda: marquardt(A, r, scale, trust), lambda: jnp.zeros_like(r))
-    step = _tree.select([kind == DOGLEG, is_damped], [bent, damped], trust * state.newton)
+    damped = _xla.if_any(is_damped, lambda: marquardt(A, r, scale, trust), lambda: jnp.zeros_like(r))
+    step = _xla.select([kind == DOGLEG, is_damped], [bent, damped], trust * state.newton)
     smallest = jnp.where(kind == DOGLEG, _reach(at, scale) / _LARGEST, _SMALLEST_STEP)
     return _Move(
         step=step,
@@ -287,7 +281,7 @@ def _trust(
     growth = jnp.where(good & (kind == MARQUARDT), 2, 2 * state.growth)
 
     trusted = (kind == DOGLEG) | (kind == MARQUARDT)
-    trust = _tree.select([kind == DOGLEG, kind == MARQUARDT], [radius, parameter], fraction)
+    trust = _xla.select([kind == DOGLEG, kind == MARQUARDT], [radius, parameter], fraction)
     accepted = state.first | jnp.where(trusted, good, descends)
     unless_first = lambda old, new: jnp.where(state.first, old, new).astype(size.dtype)
     return accepted, unless_first(state.trust, trust), unless_first(state.growth, growth)

@@ -1,18 +1,16 @@
 """Newton's method, made to decrease the residual."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import equinox.internal as eqxi
-import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from .. import _linear, _tree
+from .. import _linear, _tree, _xla
 from .._solution import Status
 from .._tree import Leaves
-from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
+from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, typical_size
 
 _PROBES = 3  # products with A from which the sizes of its rows are estimated
 _SMALLEST_STEP = 1e-10  # a fraction of Newton's step below which nothing is left to try
@@ -27,7 +25,7 @@ class _State(NamedTuple):
     first: Bool[Array, ""]
 
 
-class Newton(AbstractSolver):
+class Newton(AbstractMethod):
     """Newton's method with backtracking: `x ← x − t·A⁻¹R`, `A = ∂R/∂x`; for a fixed point `R = F(x) − x`.
 
     t is 1 if that decreases the norm of R, and is halved until it does; a point where R is not finite counts as a step
@@ -57,23 +55,23 @@ class Newton(AbstractSolver):
     """
 
     linear_solver: lx.AbstractLinearSolver | None = None
+    needs = Needs.EITHER
     kinds = ("fixed_point", "root")
     recovers = True
     default_max_steps = 200
 
-    def resolve(self, size: int, dtype: Any) -> "Newton":
-        return self if self.linear_solver is not None else Newton(_linear.choose(size, dtype))
+    def resolve(self, given: Given) -> "Newton":
+        return self if self.linear_solver is not None else Newton(given.linear_solver)
 
-    def solver_of_steps(self) -> lx.AbstractLinearSolver:
-        assert self.linear_solver is not None, "`resolve` fills it in"
-        return self.linear_solver
+    def full_step(self, at: Evaluation, tolerance: Tolerance) -> Leaves:
+        return _tree.axpy(1, self._newton(at, tolerance)[0], at.x)
 
     def init(self, x: Leaves, setting: Array) -> _State:
         dtype = _tree.work_dtype(x)
         return _State(x, jnp.asarray(jnp.inf, dtype), x, jnp.ones((), dtype), x, jnp.asarray(True))
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
-        newton, regular = self._newton(at, state, typical_size(at.x, tolerance))
+        newton, regular = self._newton(at, tolerance)
         weights = weights_at_first(at, tolerance, state.first, state.weights)
         size = _tree.norm(_tree.mul(weights, at.residual))
 
@@ -86,14 +84,16 @@ class Newton(AbstractSolver):
             jnp.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING),
         )
         following = _State(
-            base, jnp.where(accepted, size, state.size), direction, fraction, weights, state.first & False
+            base, jnp.where(accepted, size, state.size), direction, fraction, weights, _xla.false_like(state.first)
         )
         correction = _tree.where(regular, newton, tuple(jnp.full_like(leaf, jnp.inf) for leaf in newton))
         return Proposal(_tree.axpy(fraction, direction, base), following, status, correction)
 
-    def _newton(self, at: Evaluation, state: _State, scale: Leaves) -> tuple[Leaves, Bool[Array, ""]]:
+    def _newton(self, at: Evaluation, tolerance: Tolerance) -> tuple[Leaves, Bool[Array, ""]]:
         """−A⁻¹R, and whether it can be trusted."""
-        return _linear.solve(at.A, tuple(-r for r in at.residual), self.solver_of_steps(), scale)
+        assert self.linear_solver is not None, "`resolve` fills it in"
+        scale = typical_size(at.x, tolerance)
+        return _linear.solve(at.A, tuple(-r for r in at.residual), self.linear_solver, scale)
 
 
 def backtrack(
@@ -104,7 +104,7 @@ def backtrack(
     first: Bool[Array, ""],
 ) -> tuple[Bool[Array, ""], Float[Array, ""]]:
     """Whether the point is accepted, by Armijo's condition on ‖R‖, and the fraction of Newton's step to take next."""
-    accepted = _tree.once(first | (finite & (size < (1 - 1e-4 * fraction) * before)))  # a NaN compares as false
+    accepted = _xla.once(first | (finite & (size < (1 - 1e-4 * fraction) * before)))  # a NaN compares as false
     return accepted, jnp.where(accepted, 1, jnp.where(finite, 0.5, 0.25) * fraction).astype(size.dtype)
 
 
@@ -118,7 +118,7 @@ def weights_at_first(at: Evaluation, tolerance: Tolerance, first: Bool[Array, ""
     if _linear.is_matrix(at.A):
         return _tree.where(first, row_weights(at, tolerance), known)
     anew = lambda: _tree.where(first, row_weights(at, tolerance), known)
-    return jax.lax.cond(eqxi.unvmap_any(first), anew, lambda: known)
+    return _xla.if_any(first, anew, lambda: known)
 
 
 def row_weights(at: Evaluation, tolerance: Tolerance) -> Leaves:

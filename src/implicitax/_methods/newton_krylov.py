@@ -4,17 +4,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox.internal as eqxi
-import jax
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .. import _linear, _tree
-from .._layout import Layout
+from .. import _linear, _tree, _xla
 from .._solution import Status
-from .._tree import Leaves
-from .base import AbstractSolver, Evaluation, Proposal, Tolerance, typical_size
+from .._tree import Layout, Leaves
+from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, typical_size
 from .newton import backtrack, largest_known, weights_at_first
 
 _FIRST, _LEAST, _MOST = 0.1, 1e-4, 0.5  # forcing terms: at first, and their limits
@@ -32,7 +28,7 @@ class _State(NamedTuple):
     first: Bool[Array, ""]
 
 
-class NewtonKrylov(AbstractSolver):
+class NewtonKrylov(AbstractMethod):
     """Inexact Newton for large systems: `A d = −R` by GMRES to `‖A d + R‖ ≤ η ‖R‖`, `x ← x + t·d`.
 
     A is only multiplied with, by tangents of R. The forcing term η follows the decrease of R, `η = 0.9 (‖R‖/‖R_old‖)²`
@@ -66,23 +62,21 @@ class NewtonKrylov(AbstractSolver):
     preconditioner: Callable[[PyTree, PyTree], PyTree] | None = None
     restart: int = 50
     max_restarts: int = 10
+    needs = Needs.PRODUCT
     kinds = ("fixed_point", "root")
     recovers = True
     default_max_steps = 200
 
-    def on_leaves(self, state: Layout) -> "NewtonKrylov":
-        """The same with a preconditioner that acts on real leaves."""
+    def resolve(self, given: Given) -> "NewtonKrylov":
+        """With a preconditioner that acts on real leaves."""
         if self.preconditioner is None:
             return self
-        preconditioner = self.preconditioner
+        preconditioner, state = self.preconditioner, given.state
 
         def on_leaves(x: Leaves, v: Leaves) -> Leaves:
             return Layout.take(preconditioner(state.put(x), state.put(v)))[1]
 
         return dataclasses.replace(self, preconditioner=on_leaves)
-
-    def solver_of_steps(self) -> lx.AbstractLinearSolver:
-        return lx.GMRES(rtol=_FIRST, atol=0.0)  # says that A is wanted as a product; `_direction` solves with it
 
     def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
         dtype = _tree.work_dtype(x)
@@ -100,8 +94,8 @@ class NewtonKrylov(AbstractSolver):
         before = 0.9 * state.forcing**2
         forcing = jnp.clip(jnp.where(before > 0.1, jnp.maximum(forcing, before), forcing), _LEAST, _MOST)
         forcing = jnp.where(accepted, forcing, state.forcing).astype(size.dtype)
-        direction, relative = jax.lax.cond(
-            eqxi.unvmap_any(accepted),
+        direction, relative = _xla.if_any(
+            accepted,
             lambda: self._direction(at, weights, typical_size(at.x, tolerance), forcing),
             lambda: (state.direction, jnp.ones_like(forcing)),
         )
@@ -115,7 +109,7 @@ class NewtonKrylov(AbstractSolver):
             fraction=fraction,
             forcing=forcing,
             weights=weights,
-            first=state.first & False,
+            first=_xla.false_like(state.first),
         )
         status = jnp.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING)
         # Newton's correction is known to the residual of GMRES; where that is small it measures the error of x.

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import equinox as eqx
 from jaxtyping import Array
 
 from .. import _tree
+from .._errors.values import check_damping
 from .._tree import Leaves
-from .base import AbstractSolver, Evaluation, Proposal, Tolerance
+from .contract import AbstractMethod, Evaluation, Proposal, Tolerance
 
 
-class Picard(AbstractSolver):
+class Picard(AbstractMethod):
     """Picard iteration: `x ← x + damping·(F(x) − x)`.
 
     Converges from nearby if every eigenvalue λ of ∂F/∂x has `|1 + damping·(λ − 1)| < 1`, by that factor an iteration.
@@ -39,14 +39,13 @@ class Picard(AbstractSolver):
     default_max_steps = 10_000
 
     def __check_init__(self) -> None:
-        if not eqx.is_array(self.damping) and not 0 < self.damping <= 1:
-            raise ValueError(
-                f"`Picard(damping=...)`: expected a factor in (0, 1], got {self.damping}. 1 is plain iteration, a "
-                "smaller one takes that part of each step. Use 0.5 against oscillations."
-            )
+        check_damping("Picard", self.damping, "1 is plain iteration, a smaller one takes that part of each step.")
 
     def init(self, x: Leaves, setting: Array) -> tuple[()]:
         return ()
 
+    def full_step(self, at: Evaluation, tolerance: Tolerance) -> Leaves:
+        return _tree.axpy(self.damping, at.residual, at.x)
+
     def step(self, at: Evaluation, state: Any, tolerance: Tolerance) -> Proposal:
-        return Proposal(_tree.axpy(self.damping, at.residual, at.x), state)
+        return Proposal(self.full_step(at, tolerance), state)

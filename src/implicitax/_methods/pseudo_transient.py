@@ -1,16 +1,17 @@
 """Newton's method that follows plain iteration: implicit Euler steps along dx/dt = F(x) − x."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, Float, Int
 
-from .. import _linear, _tree
+from .. import _linear, _tree, _xla
+from .._errors.values import check_factorises
 from .._solution import Status
 from .._tree import Leaves
-from .base import AbstractSolver, Evaluation, Proposal, Tolerance, around, typical_size
+from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, around, typical_size
 
 _STREAK = 5  # steps of plain iteration in a row that must decrease the residual before Newton's take over,
 _PLAIN = 30  # steps of plain iteration in all before it counts as not converging,
@@ -32,7 +33,7 @@ class _State(NamedTuple):
     streak: Int[Array, ""]  # the last of which have all found the smallest residual so far
 
 
-class PseudoTransient(AbstractSolver):
+class PseudoTransient(AbstractMethod):
     """Pseudo-transient continuation: `(I/h − A) d = F(x) − x`, `x ← x + d`, with `A = ∂F/∂x − I`.
 
     Each iteration is one implicit Euler step of length h along `dx/dt = F(x) − x`, the flow whose explicit Euler steps
@@ -71,6 +72,7 @@ class PseudoTransient(AbstractSolver):
 
     linear_solver: lx.AbstractLinearSolver | None = None
     restarts: int = eqx.field(default=0, static=True)
+    needs = Needs.MATRIX
     recovers = True
     default_max_steps = 500
 
@@ -89,20 +91,14 @@ class PseudoTransient(AbstractSolver):
     def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
         return around(x0, best, setting - 1)
 
-    def resolve(self, size: int, dtype: Any) -> "PseudoTransient":
+    def resolve(self, given: Given) -> "PseudoTransient":
         if self.linear_solver is None:
-            return PseudoTransient(_linear.choose(min(size, _linear.DENSE), dtype), self.restarts)
-        if not _linear.is_dense(self.linear_solver):
-            raise ValueError(
-                "`PseudoTransient(linear_solver=...)`: expected a solver that factorises a matrix, got "
-                f"{type(self.linear_solver).__name__}. The matrix I/h − A changes with every step. Use `SmallLU()`, "
-                "`lineax.LU()` or `lineax.QR()`, or for a large state `Anderson()`."
-            )
+            return PseudoTransient(_linear.factoriser(given.size), self.restarts)
+        cause = "The matrix I/h − A changes with every step."
+        check_factorises(
+            "PseudoTransient", self.linear_solver, _linear.is_dense(self.linear_solver), cause, "Anderson()"
+        )
         return self
-
-    def solver_of_steps(self) -> lx.AbstractLinearSolver:
-        assert self.linear_solver is not None, "`resolve` fills it in"
-        return self.linear_solver
 
     def init(self, x: Leaves, setting: Array) -> _State:
         dtype, n = _tree.work_dtype(x), _tree.size(x)
@@ -139,9 +135,9 @@ class PseudoTransient(AbstractSolver):
         better = at.finite & (size < state.size)
         streak = jnp.where(better & ~state.first, state.streak + 1, 0)
         lost = ~at.finite | (state.steps >= _PLAIN) | (size > _FAR * state.size)
-        plain = _tree.once(state.first | (state.plain & ~lost & (streak < _STREAK)))
+        plain = _xla.once(state.first | (state.plain & ~lost & (streak < _STREAK)))
 
-        accepted = _tree.once(state.first | better | (at.finite & (missed <= 0.5) & ~state.plain))
+        accepted = _xla.once(state.first | better | (at.finite & (missed <= 0.5) & ~state.plain))
         shrinkage = jnp.where(state.plain, 1, jnp.where(accepted, jnp.clip(missed / 0.5, 0.01, 2), 4))
         h = (state.time_step / jnp.maximum(shrinkage, state.time_step / _LONGEST)).astype(size.dtype)
 
@@ -152,10 +148,11 @@ class PseudoTransient(AbstractSolver):
         # In units of the weights, so that the elimination does not depend on those of x.
         r, w = _tree.ravel(residual), _tree.ravel(weights)
         matrix = w[:, None] * (jnp.eye(r.size, dtype=r.dtype) / h - A) / w
-        euler = _linear.solve_bare(matrix, w * r, self.solver_of_steps())
+        assert self.linear_solver is not None, "`resolve` fills it in"
+        euler = _linear.solve_bare(matrix, w * r, self.linear_solver)
         # Where ∂F/∂x has an eigenvalue above 1 + 1/h, the step would go back to what plain iteration moves away from.
         ahead = _tree.dot((euler,), (w * r,))
-        d = jnp.where(_tree.once((ahead > 0) & jnp.isfinite(ahead)), euler / w, jnp.minimum(h, 1) * r)
+        d = jnp.where(_xla.once((ahead > 0) & jnp.isfinite(ahead)), euler / w, jnp.minimum(h, 1) * r)
 
         following = _State(
             base=base,
@@ -165,7 +162,7 @@ class PseudoTransient(AbstractSolver):
             predicted=_tree.unravel(r + _tree.matvec(A, d), base),
             time_step=h,
             weights=weights,
-            first=state.first & False,
+            first=_xla.false_like(state.first),
             plain=plain,
             steps=state.steps + 1,
             streak=streak.astype(jnp.int32),

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .. import _tree
+from .. import _tree, _xla
 from .._tree import Leaves
-from .base import Evaluation, Tolerance
+from .contract import Evaluation, Tolerance
 from .newton import row_weights
 
 
@@ -66,6 +66,6 @@ def norm_weights(at: Evaluation, tolerance: Tolerance, rung: Int[Array, ""]) -> 
     by_size = jnp.where((change > 0) & jnp.isfinite(change), 1 / change, 1)
     size = _tree.largest(at.residual)
     equal = jnp.ones_like(x) / jnp.where((size > 0) & jnp.isfinite(size), size, 1)
-    return _tree.select(
+    return _xla.select(
         [kind == _BY_TOLERANCE, kind == _BY_SIZE], [_tree.ravel(row_weights(at, tolerance)), by_size], equal
     )

@@ -1,0 +1,198 @@
+"""What can be wrong with F and x0."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._tree import Layout, dtype_of, is_array, is_unknown, path_names
+from .raising import mistake
+
+
+class Function(NamedTuple):
+    """How messages speak of F: its letter, and what is solved."""
+
+    caller: str
+    letter: str
+    formula: str
+
+    @classmethod
+    def of(cls, caller: str, kind: str) -> "Function":
+        return cls(caller, *(("F", "x = F(x)") if kind == "fixed_point" else ("R", "R(x) = 0")))
+
+    @property
+    def argument(self) -> str:
+        return f"{self.caller}({self.letter}=...)"
+
+
+def describe(leaf: Any) -> str:
+    """`float64[3,2]` for an array, the type's name for anything else."""
+    if is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct):
+        return f"{jnp.dtype(dtype_of(leaf)).name}[{','.join(map(str, leaf.shape))}]"
+    return f"a Python {type(leaf).__name__}"
+
+
+def check_guess(called: Function, F: Any, x0: Any) -> None:
+    """Whether F can be called, and x0 is a pytree of floating-point numbers."""
+    caller, function = called.caller, called.letter
+    if not callable(F):
+        raise TypeError(
+            mistake(
+                called.argument,
+                f"a function {function}(x, *args)",
+                describe(F),
+                "The function comes first, then the initial guess.",
+                f"Call `{caller}({function}, x0, *args)`.",
+            )
+        )
+    leaves = jax.tree.leaves(x0)
+    if not any(np.size(leaf) for leaf in leaves if is_unknown(leaf)):
+        raise ValueError(
+            mistake(
+                f"{caller}(x0=...)",
+                "at least one number to solve for",
+                f"{jax.tree.structure(x0)} with no numbers in it",
+                "An empty state is often a filter that removed every array, or a size computed as 0.",
+                "Pass the initial guess as an array or a pytree of arrays.",
+            )
+        )
+    integers = [i for i, leaf in enumerate(leaves) if is_array(leaf) and not jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    if integers:
+        raise TypeError(
+            mistake(
+                f"{caller}(x0=...)",
+                "floating-point or complex numbers",
+                f"{describe(leaves[integers[0]])} at {path_names(x0)[integers[0]]}",
+                "The unknowns of an equation vary continuously; integers were probably meant as floats.",
+                f"Convert with `.astype(float)`, or move what is not unknown from x0 to `*args` or {function}.",
+            )
+        )
+
+
+def check_output(called: Function, returned: Any, x0: Any, state: Layout, x_struct: Any) -> None:
+    """Whether F gives back what it was given: the same structure, shapes and dtypes."""
+    _check_structure(called, returned, x0)
+    given = jax.tree.unflatten(jax.tree.structure(x0), _structs(state, x_struct))
+    for path, leaf, want in zip(path_names(x0), jax.tree.leaves(returned), jax.tree.leaves(given, is_leaf=_is_struct)):
+        if want is not None and _is_struct(want):
+            _check_leaf(called, path, leaf, want)
+
+
+def _check_leaf(called: Function, path: str, got: Any, want: Any) -> None:
+    where, function = called.argument, called.letter
+    if not _is_struct(got):
+        remedy = f"Return an array from {function} there."
+        raise TypeError(mistake(where, f"{describe(want)} at {path}", describe(got), "It is no number.", remedy))
+    if got.shape != want.shape:
+        raise ValueError(
+            mistake(
+                where,
+                f"{describe(want)} at {path}, the shape it has in x0",
+                describe(got),
+                f"In {called.formula} the output has one number for each unknown; a lost or broadcast axis is the "
+                "usual cause.",
+                f"Make {function} return the shape of x0, or give x0 the shape that {function} returns.",
+            )
+        )
+    if (got.dtype != want.dtype and called.letter == "F") or _kind(got) != _kind(want):
+        raise TypeError(
+            mistake(
+                where,
+                f"{describe(want)} at {path}, the dtype it has in x0",
+                describe(got),
+                "A float64 parameter with a float32 guess, or a guess of integers, is the usual cause.",
+                f"Convert one of them: `x0.astype({jnp.dtype(got.dtype).name})`, or the parameters of {function}.",
+            )
+        )
+
+
+def check_pair(called: Function, returned: Any) -> None:
+    """Whether F returns (value, aux)."""
+    if isinstance(returned, tuple) and len(returned) == 2:
+        return
+    raise TypeError(
+        mistake(
+            called.argument,
+            "a pair (value, aux), because has_aux=True",
+            f"{_structure(returned)}",
+            f"{called.letter} returns one thing only.",
+            f"Return `value, aux` from {called.letter}, or leave has_aux=False.",
+        )
+    )
+
+
+def check_dependence(called: Function, jaxpr: Any, num_x: int) -> None:
+    """Whether F depends on x."""
+    if _depends(jaxpr, num_x):
+        return
+    function = called.letter
+    raise ValueError(
+        mistake(
+            called.argument,
+            f"{function} to depend on x",
+            f"a {function} whose output is the same for every x",
+            f"Perhaps the state given is an output that the next iteration ignores, or {function} reads x from "
+            "somewhere else than its first argument.",
+            f"Pass as x0 the quantities that {function} feeds back into itself.",
+        )
+    )
+
+
+def _kind(struct: Any) -> str:
+    return jnp.dtype(struct.dtype).kind
+
+
+def _is_struct(leaf: Any) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _structs(state: Layout, x_struct: Any) -> list[Any]:
+    """One struct a leaf of x0 (complex again), the static leaf itself where it is not an array."""
+    real, pairs, out = iter(x_struct), iter(state.complex_), []
+    for leaf in state.static:
+        if leaf is not Layout.ARRAY:
+            out.append(leaf)
+            continue
+        struct = next(real)
+        if next(pairs):
+            next(real)
+            struct = jax.ShapeDtypeStruct(struct.shape, jnp.result_type(struct.dtype, jnp.complex64))
+        out.append(struct)
+    return out
+
+
+def _check_structure(called: Function, out: Any, x0: Any) -> None:
+    if jax.tree.structure(out) == jax.tree.structure(x0):
+        return
+    function = called.letter
+    got, want = set(path_names(out, "x")), set(path_names(x0, "x"))
+    only = [
+        f"only in {name}: {', '.join(sorted(paths)[:5])}{', ...' if len(paths) > 5 else ''}"
+        for name, paths in (("x0", want - got), (f"the output of {function}", got - want))
+        if paths
+    ]
+    difference = "; ".join(only) or "the same paths, but other containers or static fields"
+    raise ValueError(
+        mistake(
+            called.argument,
+            f"the structure of x0, {jax.tree.structure(x0)}",
+            f"{jax.tree.structure(out)} ({difference})",
+            f"In {called.formula} the output has the structure of the state; a forgotten entry, a list for a tuple, or "
+            "an auxiliary output without has_aux=True is the usual cause.",
+            f"Return from {function} the same containers as x0.",
+        )
+    )
+
+
+def _structure(tree: Any) -> str:
+    return str(jax.tree.structure(tree))
+
+
+def _depends(jaxpr: Any, num_x: int) -> bool:
+    """Whether an output can depend on one of the first `num_x` inputs, read off the jaxpr."""
+    reached = set(jaxpr.invars[:num_x])
+    for eqn in jaxpr.eqns:
+        if any(not hasattr(var, "val") and var in reached for var in eqn.invars):
+            reached.update(eqn.outvars)
+    return any(not hasattr(var, "val") and var in reached for var in jaxpr.outvars[:num_x])

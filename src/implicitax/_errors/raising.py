@@ -1,0 +1,58 @@
+"""The exceptions, and raising them from inside a compiled computation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from .. import _xla
+
+# Raised by JAX where Python needs the value of something traced.
+needs_value = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+class ConvergenceError(RuntimeError):
+    """A solve, or the linear solve of its derivative, failed under `throw=True`.
+
+    Raised as it is from a solve outside `jit` and `vmap`. Inside, and from a derivative, which always runs compiled,
+    JAX wraps the same text in its own `jax.errors.JaxRuntimeError`.
+    """
+
+
+def mistake(argument: str, expected: str, got: str, cause: str, remedy: str) -> str:
+    """The text of an error about an argument: where, expected what, got what, why likely, what to do."""
+    return f"`{argument}`: expected {expected}, got {got}. {cause} {remedy}"
+
+
+def raise_where(
+    failed: Bool[Array, "*rows"], values: Any, text: Callable[..., str], *numbers: Array, name: str = "solve"
+) -> Any:
+    """`values` unchanged, but a run-time error if `failed` in any lane.
+
+    `text(failed, *numbers)` is called on the host, with NumPy arrays that have one leading axis for each enclosing
+    `vmap`, and one for the rows of a batch. The callback is behind a branch: a run that does not fail pays for one
+    predicate.
+    """
+
+    def complain(*arrays: Any) -> Any:
+        failed, *numbers = (np.asarray(array) for array in arrays)
+        if failed.any():
+            raise ConvergenceError(text(failed, *numbers))
+        return np.ones(failed.shape, bool)
+
+    def call(*arrays: Array) -> Array:
+        struct = jax.ShapeDtypeStruct(failed.shape, jnp.bool_)
+        return jax.pure_callback(complain, struct, *arrays, vmap_method="broadcast_all")
+
+    with jax.named_scope(f"implicitax_check_{name}"):
+        passed = _xla.if_any(failed, call, lambda failed, *_: jnp.ones_like(failed), failed, *numbers)
+        # The value must depend on the check, or the compiler drops it.
+        passed = jnp.all(passed)
+        return jax.tree.map(lambda leaf: jnp.where(passed, leaf, jnp.zeros_like(leaf)), values)

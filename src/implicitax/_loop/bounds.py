@@ -1,0 +1,53 @@
+"""Keeping the iterates inside a box."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from .. import _tree
+from .._tree import Leaves
+
+_FRACTION = 0.9  # of the way to a bound that a step may go
+_STUCK = 1e-3  # of its distance at the guess: an unknown this close to a bound has been pushed against it
+
+
+class Bounds(NamedTuple):
+    """`lower < x < upper`, a pair of numbers or arrays a leaf; infinite where there is no bound."""
+
+    lower: tuple[Any, ...]
+    upper: tuple[Any, ...]
+
+    def contain(self, x: Leaves) -> tuple[Bool[Array, "..."], ...]:
+        """Component by component, whether x is strictly inside."""
+        return tuple((low < xi) & (xi < up) for low, xi, up in zip(self.lower, x, self.upper))
+
+    def shorten(self, x: Leaves, proposed: Leaves) -> Leaves:
+        """The step from x, which is inside, to `proposed`, shortened in the components that it would take out.
+
+        Component by component: one unknown pushed against its bound must not hold up the others.
+        """
+
+        def inside(xi: Array, to: Array, low: Any, up: Any) -> Array:
+            least, most = ((xi + _FRACTION * (bound - xi)).astype(xi.dtype) for bound in (low, up))
+            # Next to its bound an unknown stays where it is, or rounding would take it there.
+            least, most = jnp.where(least > low, least, xi), jnp.where(most < up, most, xi)
+            return jnp.clip(to, jnp.where(jnp.isinf(low), low, least), jnp.where(jnp.isinf(up), up, most))
+
+        return tuple(map(inside, x, proposed, self.lower, self.upper))
+
+    def pressed(self, x: Leaves, x0: Leaves) -> Int[Array, ""]:
+        """The first component of x that lies against a bound to which it was not close at x0; their number if none."""
+
+        def close(xi: Array, guess: Array, bound: Any) -> Array:
+            return jnp.isfinite(bound) & (jnp.abs(xi - bound) <= _STUCK * jnp.abs(guess - bound))
+
+        return _tree.first(
+            tuple(
+                jnp.broadcast_to(close(xi, guess, low) | close(xi, guess, up), xi.shape)
+                for xi, guess, low, up in zip(x, x0, self.lower, self.upper)
+            )
+        )
+
+    def each_row(self, like: Leaves, batch_axis: int) -> "Bounds":
+        return Bounds(*(_tree.each_row(bound, like, batch_axis) for bound in self))

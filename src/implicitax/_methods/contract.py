@@ -1,0 +1,165 @@
+"""What a method is: where to evaluate next. Stopping, limits, the best point and the verdict are the loop's."""
+
+import abc
+import enum
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, Bool, Float, Int
+
+from .. import _tree, _xla
+from .._linear import is_dense
+from .._solution import Status
+from .._tree import Layout, Leaves
+
+
+class Tolerance(NamedTuple):
+    """`atol + rtol·|x|`, one pair of numbers or arrays a leaf."""
+
+    rtol: tuple[Any, ...]
+    atol: tuple[Any, ...]
+
+    def at(self, x: Leaves) -> Leaves:
+        return tuple(
+            (jnp.broadcast_to(a + r * jnp.abs(xi), xi.shape)).astype(xi.dtype)
+            for a, r, xi in zip(self.atol, self.rtol, x)
+        )
+
+    def each_row(self, like: Leaves, batch_axis: int) -> "Tolerance":
+        return Tolerance(*(_tree.each_row(values, like, batch_axis) for values in self))
+
+
+def ratio(values: Leaves, tolerance: Leaves) -> Float[Array, ""]:
+    """max |vᵢ| / tolᵢ: at most 1 where the tolerance is met. NaN or infinite where a value is."""
+
+    def each(v: Array, t: Array) -> Array:
+        # A tolerance of 0 is met by 0 only; but of two other values, at least 2, the smaller one is still the better.
+        small = float(jnp.finfo(v.dtype).tiny) ** 0.5
+        none = t == 0
+        size = jnp.abs(v) + jnp.where(none & (v != 0), 2 * small, 0)
+        return (size / jnp.where(none, small, t)).astype(v.dtype)
+
+    return _tree.largest(tuple(map(each, values, tolerance)))
+
+
+class Evaluation(NamedTuple):
+    """One evaluation of the problem."""
+
+    x: Leaves
+    residual: Leaves
+    A: Any  # ∂R/∂x in the form that the method needs; None for a method without
+    finite: Bool[Array, ""]
+    best: Leaves  # the point with the smallest error so far
+
+
+class Proposal(NamedTuple):
+    """Where to evaluate next."""
+
+    x: Leaves
+    state: Any
+    status: Any = Status.RUNNING  # or how the method ended, if it has nothing left to try
+    correction: Leaves | None = None  # A⁻¹ R at the point evaluated, where the method has computed it
+
+
+class Needs(enum.Enum):
+    """In which form a method wants A = ∂R/∂x at each point."""
+
+    NONE = "none"
+    MATRIX = "matrix"
+    PRODUCT = "product"  # v ↦ A v
+    EITHER = "either"  # as the `linear_solver` of the method wants it
+
+
+class Given(NamedTuple):
+    """What is known of a problem when a method is fitted to it."""
+
+    size: int  # unknowns; in a batch of a row
+    dtype: Any
+    state: Layout  # how the user's pytree is made of real leaves
+    linear_solver: lx.AbstractLinearSolver  # for steps with A, where the user has not said which
+
+
+class AbstractMethod(eqx.Module):
+    """A method to solve `x = F(x)` or `R(x) = 0`: `init` and `step`, in a file of its own. All else has a default."""
+
+    needs: ClassVar[Needs] = Needs.NONE  # of A, at every point
+    kinds: ClassVar[tuple[str, ...]] = ("fixed_point",)  # of problems that it solves
+    recovers: ClassVar[bool] = False  # whether it steps back from a point where the residual is not finite
+    default_max_steps: ClassVar[int] = 1000
+
+    @abc.abstractmethod
+    def init(self, x: Leaves, setting: Int[Array, ""]) -> Any:
+        """The state before the first evaluation, which is at x, with one of the settings."""
+
+    @abc.abstractmethod
+    def step(self, at: Evaluation, state: Any, tolerance: Tolerance) -> Proposal:
+        """The next point, given the evaluation at the one proposed last (the guess at first)."""
+
+    @property
+    def patience(self) -> int:
+        """Evaluations without a new best point after which a setting has failed."""
+        return 500
+
+    @property
+    def settings(self) -> int:
+        """How many settings the loop may try, one after the other, each from the best point so far."""
+        return 1
+
+    @property
+    def plain_steps(self) -> int | None:
+        """How many steps of plain iteration a first attempt may take before it judges how it goes; None if there is to
+        be no such attempt (`_loop/attempt.py`)."""
+        return None
+
+    def resolve(self, given: Given) -> "AbstractMethod":
+        """The same method with everything that is left open decided for this problem."""
+        return self
+
+    def full_step(self, at: Evaluation, tolerance: Tolerance) -> Leaves | None:
+        """The next point by the plain formula of the method, a smooth function of θ; None if it is not one."""
+        return None
+
+    def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
+        """Where a setting after the first begins."""
+        return best
+
+    def renew(self, state: Any, setting: Int[Array, ""]) -> Any:
+        """The state before the first evaluation with a setting after the first. What that one replaces may stay."""
+        return state
+
+    def revisit(self, x: Leaves, state: Any) -> Any:
+        """In a batch: the state of a row that had ended at x and goes on there, with a residual that has changed."""
+        return self.init(x, jnp.zeros((), jnp.int32))
+
+
+def wants_matrix(method: AbstractMethod) -> bool:
+    """Whether A is to be a matrix, if the method needs it at all."""
+    if method.needs is Needs.EITHER:
+        return is_dense(getattr(method, "linear_solver", None))
+    return method.needs is Needs.MATRIX
+
+
+def around(x0: Leaves, best: Leaves, number: Int[Array, ""]) -> Leaves:
+    """A point scattered around x0 by about the size of each unknown there or at the best point; others by number."""
+
+    def scatter(x: Array, y: Array, leaf: int) -> Array:
+        size = jnp.maximum(jnp.abs(x), jnp.abs(y))
+        mean = _xla.fold(jnp.add, size, jnp.sum) / max(x.size, 1)
+        size = jnp.where(size > 0, size, jnp.where(mean > 0, mean, 1))
+        # Digits of a sine serve as random numbers in [−√3, √3), which have variance 1; a table would be a constant as
+        # large as x, and a true generator takes longer to compile.
+        angle = 12.9898 * jnp.arange(1, x.size + 1, dtype=x.dtype) + 78.233 * (number + leaf + 1).astype(x.dtype)
+        digits = 437.585453 * jnp.sin(angle).reshape(x.shape)
+        return x + size * 3**0.5 * (2 * (digits - jnp.floor(digits)) - 1)
+
+    return tuple(scatter(x, y, leaf) for leaf, (x, y) in enumerate(zip(x0, best)))
+
+
+def typical_size(x: Leaves, tolerance: Tolerance, residual: Leaves | None = None) -> Leaves:
+    """The size of each unknown that makes it comparable with the others: its tolerance at x and, if given, at F(x)."""
+    size = tolerance.at(x)
+    if residual is not None:
+        size = tuple(jnp.maximum(a, b) for a, b in zip(size, tolerance.at(_tree.axpy(1, residual, x))))
+    return tuple(jnp.where((s > 0) & jnp.isfinite(s), s, 1) for s in size)

@@ -1,0 +1,151 @@
+"""Every choice that is made for the user, in one place: method, linear solver, first attempt, and how long.
+
+| unknowns n, in a batch of a row | ≤ 4 | ≤ 8 | ≤ 100 | ≤ 1000 | more |
+|---|---|---|---|---|---|
+| method, fixed point | `PseudoTransient` | `PseudoTransient` | `Anderson` | `Anderson` | `Anderson` |
+| method, root | `Ladder` | `Ladder` | `Ladder` | `Ladder` | `NewtonKrylov` |
+| first attempt, fixed point | plain, then Newton | plain | plain | plain | plain |
+| A in Newton's step | `SmallLU` | `DenseLU` | `DenseLU` | `DenseLU` | `Krylov` |
+| A in the derivative, root | `SmallLU` | `DenseLU` | `DenseLU` | `DenseLU` | `Krylov` |
+| A in the derivative, fixed point | `SmallLU` | `DenseLU` | `DenseLU` | `Krylov`, then LU | `Krylov`, then GMRES |
+| A in the derivative of a batch, n of all rows | `SmallLU` | `DenseLU` | `DenseLU` | as above | `RowKrylov` |
+
+n ≤ 4 is where an LU decomposition that is written out pays (`SMALL` in `_linear/small_lu.py`; the table that
+`benchmarks/small_lu.py` prints). How long a method may go on is its own `default_max_steps` and `patience`.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array
+
+from .._linear import Krylov, SmallLU, factoriser
+from .._loop import Attempt
+from .._methods import (
+    AbstractMethod,
+    Anderson,
+    Evaluation,
+    Ladder,
+    Newton,
+    NewtonKrylov,
+    Picard,
+    Proposal,
+    PseudoTransient,
+    Tolerance,
+)
+from .._problem import Kind, Problem
+from .._rule import RowKrylov
+from .._rule.rows import LinearSolver
+from .._tree import Leaves
+
+# Unknowns up to which n tangents of F an iteration cost less than the iterations that they save: `docs/robustness.md`,
+# evaluations of PseudoTransient and of Anderson on the small maps.
+FEW = 8
+# Unknowns up to which the n tangents that fill a matrix cost less than the products of a Krylov method: of a fixed
+# point, where A = ∂F/∂x − I is as a rule close to −I and few products are enough; and of a root. `docs/speed.md`,
+# "dense": gradients for n = 10 to 2000. Beyond DENSE a matrix takes 8 MB.
+MANY, DENSE = 100, 1000
+
+# Pairs (memory, damping) of Anderson's method that serve where the first setting fails, and how often it begins anew:
+# found on the maps of `tests/problems/maps.py`; what it solves is in `docs/robustness.md`.
+RETRIES = ((5, 0.5), (10, 0.2), (3, 0.05))
+MEMORY, WARMUP, RESTARTS = 10, 30, 4
+RESTARTS_OF_FEW = 3
+
+# The first attempt. F has so few operations that compiling it three times is cheaper than what that saves: `docs/
+# speed.md`, "compile": F of 1,000 operations, and what each regime of "small" costs with and without.
+SIMPLE = 150
+LIMIT, PLAIN = 40, 15  # evaluations of the attempt with Newton's steps, and those of plain iteration before them
+OURS, ROBUST = 2e4, 2e5  # what an iteration of plain iteration, and of a robust method, cost beside F, in its entries
+AS_ROBUST, MOST = 50, 200  # plain iteration may cost what 50 robust iterations do, but not take more than 200
+
+# Krylov methods for a derivative: one digit below the tolerance at which the equation itself is solved.
+DIGIT = 1e-1
+FEW_PRODUCTS, MANY_PRODUCTS = 100, 500  # before LU takes over, up to DENSE unknowns, and before GMRES does
+
+
+class Auto(AbstractMethod):
+    """The default: the method chosen by kind and by size. With `batch_axis` the size is that of a row.
+
+    | | few unknowns (n ≤ 8) | more | n > 1000 |
+    |---|---|---|---|
+    | `fixed_point` | `PseudoTransient(restarts=3)` | `Anderson(10, warmup=30, retries=…, restarts=4)` | the same |
+    | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov()` |
+
+    In a batch, which waits for its last row, there are no restarts.
+
+    For a fixed point it aims at the one that plain iteration from x0 reaches, in less time, and converges where
+    plain iteration oscillates or leaves the domain of F. `Solution.solver` says what was chosen.
+
+    If F has few operations, a fixed point begins with an attempt that costs next to nothing beside F: up to 4 unknowns
+    a few steps of plain iteration and then Newton's; of more, plain iteration as long as its rate says that it will
+    converge in 50 evaluations, or where one costs little, in 200.
+
+    ```python
+    >>> import implicitax as ix
+    >>> sol = ix.fixed_point(lambda x: 10 / x**2, 2.0)  # plain iteration diverges: ∂F/∂x = −2
+    >>> print(round(float(sol.x), 3), sol.solver)
+    2.154 PseudoTransient(linear_solver=SmallLU(), restarts=3)
+
+    ```
+    """
+
+    kinds = ("fixed_point", "root")
+
+    def choose(self, kind: Kind, size: int, batch: bool = False) -> AbstractMethod:
+        if kind == "root":
+            return Ladder() if size <= DENSE else NewtonKrylov()
+        if size <= FEW:
+            return PseudoTransient(restarts=0 if batch else RESTARTS_OF_FEW)
+        return Anderson(MEMORY, warmup=WARMUP, retries=RETRIES, restarts=0 if batch else RESTARTS)
+
+    def init(self, x: Leaves, setting: Array) -> Any:
+        raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")
+
+    def step(self, at: Evaluation, state: Any, tolerance: Tolerance) -> Proposal:
+        raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")
+
+
+def to_unroll(kind: Kind) -> AbstractMethod:
+    """The method of which `Unrolled` takes so many steps."""
+    return Picard() if kind == "fixed_point" else Newton()
+
+
+def for_steps(size: int, dtype: Any) -> lx.AbstractLinearSolver:
+    """What solves with A in the steps of a method."""
+    return factoriser(size) if size <= DENSE else _krylov(size, dtype)
+
+
+def for_derivative(problem: Problem, dtype: Any, batch: bool) -> LinearSolver:
+    """What solves with A, and with its transpose, in a derivative."""
+    if batch and problem.size > DENSE:
+        return RowKrylov(retries=RETRIES)
+    many = problem.kind == "fixed_point" and problem.size > MANY
+    return _krylov(problem.size, dtype) if many else for_steps(problem.size, dtype)
+
+
+def _krylov(size: int, dtype: Any) -> Krylov:
+    tolerance = DIGIT * float(jnp.finfo(dtype).eps) ** (2 / 3)
+    dense = size <= DENSE
+    return Krylov(tolerance, dense=dense, max_steps=FEW_PRODUCTS if dense else MANY_PRODUCTS)
+
+
+def is_simple(problem: Problem) -> bool:
+    """Whether F has so few operations that it may be compiled several times."""
+    return problem.operations <= SIMPLE
+
+
+def first_attempt(problem: Problem, method: Any, max_steps: int) -> Attempt | None:
+    """How far a first attempt goes; None where there is none: F is not simple, or the method begins otherwise."""
+    plain_steps = method.plain_steps if isinstance(method, AbstractMethod) else None
+    if plain_steps is None or max_steps <= LIMIT or not is_simple(problem):
+        return None
+    linear_solver = getattr(method, "linear_solver", None)
+    if isinstance(linear_solver, SmallLU):
+        return Attempt(plain_steps, PLAIN, LIMIT, linear_solver)
+    if problem.kind == "root":
+        return None
+    entries = problem.entries
+    patience = min(max_steps // 2, MOST, int(AS_ROBUST * (ROBUST + entries) / (OURS + entries)))
+    return Attempt(plain_steps, patience, patience, None)

@@ -1,0 +1,57 @@
+"""Tolerances and bounds as the user gives them, spread over the real leaves of the state."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._errors import values as check
+from .._loop import Bounds
+from .._methods import AbstractMethod, Tolerance
+from .._problem import Problem
+from .._rule import Unrolled
+from .plan import Options
+
+
+def tolerances(problem: Problem, rtol: Any, atol: Any) -> Tolerance:
+    """One value a real leaf of the state; each of the two may be a pytree prefix of x0."""
+    default = tuple(float(jnp.finfo(leaf.dtype).eps) ** (2 / 3) for leaf in problem.x_struct)
+    return Tolerance(*(_tolerance(problem, name, value, default) for name, value in (("rtol", rtol), ("atol", atol))))
+
+
+def _tolerance(problem: Problem, name: str, value: Any, default: tuple[float, ...]) -> tuple[Any, ...]:
+    if value is None:
+        return default
+    check.check_tolerance(problem.caller, name, value)
+    return _spread(problem, f"{problem.caller}({name}=...)", "tolerance", value)
+
+
+def box(problem: Problem, options: Options, bounds: Any) -> Bounds | None:
+    """`bounds=(lower, upper)`, each None, or a pytree prefix of x0, as one value a real leaf of the state."""
+    if bounds is None:
+        return None
+    unrolled, ours = isinstance(options.adjoint, Unrolled), isinstance(options.solver, AbstractMethod)
+    culprit = options.adjoint if unrolled else None if ours else options.solver
+    check.check_box(problem.caller, bounds, culprit, real=not any(problem.state.complex_))
+    sides = []
+    for side, name, unbounded in zip(bounds, ("lower", "upper"), (-np.inf, np.inf)):
+        is_none = lambda leaf: leaf is None
+        side = jax.tree.map(lambda leaf, free=unbounded: free if leaf is None else leaf, side, is_leaf=is_none)
+        check.check_bound(problem.caller, name, side)
+        sides.append(_spread(problem, f"{problem.caller}(bounds=...)", "bound", side))
+    check.check_room(problem.caller, problem.paths, *sides)
+    return Bounds(*sides)
+
+
+def _spread(problem: Problem, argument: str, noun: str, value: Any) -> tuple[Any, ...]:
+    """A pytree prefix of x0 as one value a real leaf."""
+    places = jax.tree.unflatten(problem.state.treedef, range(len(problem.state.static)))
+    try:
+        spread = jax.tree.map(lambda leaf, below: [leaf] * len(jax.tree.leaves(below)), value, places)
+    except ValueError as error:
+        raise check.wrong_prefix(argument, noun, problem.state.treedef, value) from error
+    values = problem.state.repeat(jax.tree.leaves(spread))
+    for path, struct, leaf in zip(problem.paths, problem.x_struct, values):
+        check.check_broadcast(argument, noun, path, leaf, struct)
+    return values

@@ -1,0 +1,123 @@
+"""What is decided about a solve before anything runs: the keywords, checked, and every default filled in."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+
+from .. import _tree
+from .._errors import keywords as check
+from .._loop import Attempt, Watch
+from .._methods import AbstractMethod, Given, Needs, wants_matrix
+from .._methods.foreign import kinds_of
+from .._problem import Problem
+from .._rule import AbstractAdjoint, Implicit, Rule, Unrolled
+from .._rule.rows import LinearSolver
+from .._solution import Summary
+from . import auto
+from .keywords import Wanted
+
+FOREIGN_STEPS = 1000  # of a solver of Optimistix, which has no default of its own
+
+
+class Options(NamedTuple):
+    """Everything about a solve that is not the problem. `solver` and `adjoint` may hold arrays."""
+
+    solver: Any
+    adjoint: AbstractAdjoint
+    linear_solver: LinearSolver
+    max_steps: int
+    throw: bool
+    batch_axis: int | None
+    polish: bool
+    error_estimate: bool
+    by_column: bool
+    attempt: Attempt | None
+    watch: Watch
+
+
+def decide(problem: Problem, wanted: Wanted) -> Options:
+    """The options of this problem."""
+    caller, dtype = problem.caller, _tree.work_dtype(problem.x_struct)
+    batch_axis = _check_rows(problem, wanted.batch_axis)
+    adjoint = _choose_adjoint(problem, wanted.adjoint)
+    unrolled = isinstance(adjoint, Unrolled)
+    solver = _choose_solver(problem, wanted.solver, batch_axis, unrolled)
+    ours = isinstance(solver, AbstractMethod)
+    if batch_axis is not None:
+        by_row = ours and (solver.needs is Needs.NONE or wants_matrix(solver))
+        check.check_row_by_row(caller, adjoint if unrolled else solver, by_row and not unrolled)
+
+    linear_solver = getattr(adjoint, "linear_solver", None)
+    if linear_solver is None:
+        linear_solver = auto.for_derivative(problem, dtype, batch_axis is not None)
+    default = solver.default_max_steps if ours else FOREIGN_STEPS
+    max_steps = default if wanted.max_steps is None else check.check_max_steps(caller, wanted.max_steps)
+    check.check_watch(caller, wanted.history, wanted.progress, ours and not unrolled)
+    return Options(
+        solver=solver,
+        adjoint=adjoint,
+        linear_solver=linear_solver,
+        max_steps=max_steps,
+        throw=bool(wanted.throw),
+        batch_axis=batch_axis,
+        polish=isinstance(adjoint, Implicit) and adjoint.polish,
+        error_estimate=bool(wanted.error_estimate),
+        by_column=auto.is_simple(problem),
+        attempt=auto.first_attempt(problem, solver, max_steps),
+        watch=Watch(caller, max_steps, bool(wanted.history), bool(wanted.progress)),
+    )
+
+
+def rule_of(problem: Problem, options: Options, summary: Summary) -> Rule:
+    """The rule of the derivative under these options."""
+    linear_solver, throw, batch_axis = options.linear_solver, options.throw, options.batch_axis
+    return Rule(problem, linear_solver, throw, summary, batch_axis=batch_axis, by_column=options.by_column)
+
+
+def summarise(problem: Problem, static: Options) -> Summary:
+    """What messages say about the problem and what solves it."""
+
+    def shape_of_row(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(n for axis, n in enumerate(shape) if axis != static.batch_axis)
+
+    names = tuple((path, shape_of_row(struct.shape)) for path, struct in zip(problem.paths, problem.x_struct))
+    solver, linear_solver = (eqx.tree_pformat(part, width=10**6) for part in (static.solver, static.linear_solver))
+    noun = "solves" if static.batch_axis is None else "rows"
+    return Summary(problem.caller, solver, linear_solver, names, noun)
+
+
+def _check_rows(problem: Problem, batch_axis: Any) -> int | None:
+    if batch_axis is None:
+        return None
+    shapes = {path: struct.shape for path, struct in zip(problem.paths, problem.x_struct)}
+    return check.check_batch_axis(problem.caller, batch_axis, shapes)
+
+
+def _choose_adjoint(problem: Problem, adjoint: Any) -> AbstractAdjoint:
+    adjoint = Implicit() if adjoint is None else adjoint
+    kinds = adjoint.kinds if isinstance(adjoint, AbstractAdjoint) else None
+    check.check_adjoint(problem.caller, problem.kind, adjoint, kinds)
+    return adjoint
+
+
+def _choose_solver(problem: Problem, solver: Any, batch_axis: int | None, unrolled: bool) -> Any:
+    """The method, fitted to the problem; a solver of Optimistix as it is."""
+    caller, kind = problem.caller, problem.kind
+    solver = auto.Auto() if solver is None else solver
+    kinds = solver.kinds if isinstance(solver, AbstractMethod) else kinds_of(solver)
+    check.check_solver(caller, kind, solver, kinds)
+    rows = 1 if batch_axis is None else problem.x_struct[0].shape[batch_axis]
+    size, dtype = problem.size // rows, _tree.work_dtype(problem.x_struct)
+    if unrolled:
+        if isinstance(solver, auto.Auto):
+            solver = auto.to_unroll(kind)
+        check.check_unrolled(caller, solver, _is_smooth(solver))
+    elif isinstance(solver, auto.Auto):
+        solver = solver.choose(kind, size, batch_axis is not None)
+    if isinstance(solver, AbstractMethod):
+        solver = solver.resolve(Given(size, dtype, problem.state, auto.for_steps(size, dtype)))
+    return solver
+
+
+def _is_smooth(solver: Any) -> bool:
+    return isinstance(solver, AbstractMethod) and type(solver).full_step is not AbstractMethod.full_step

@@ -1,0 +1,9 @@
+"""The problem that is solved: what F computes, and all that it depends on."""
+
+from .equations import Equations as Equations
+from .equations import Kind as Kind
+from .equations import Problem as Problem
+from .equations import Theta as Theta
+from .fingerprint import reachable as reachable
+from .trace import Call as Call
+from .trace import hoist as hoist

@@ -1,0 +1,89 @@
+"""The residual as a pure function of the state and of every array that F depends on."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import jax
+import jax.extend.core as jex_core
+import numpy as np
+from jax.core import eval_jaxpr
+
+from .. import _tree
+from .._tree import Layout, Leaves, from_real
+
+Kind = Literal["fixed_point", "root"]
+Theta: TypeAlias = tuple[Any, ...]  # arrays, but outside of `jit` also NumPy's and Python's numbers, as they were given
+
+
+@runtime_checkable
+class Equations(Protocol):
+    """What the loop needs to know of a problem."""
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def residual(self, x: Leaves, theta: Any) -> Leaves: ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Problem:
+    """A fixed point `x = F(x, theta)` or a root `R(x, theta) = 0`, over real leaves."""
+
+    kind: Kind
+    caller: str  # the public function, for messages
+    jaxpr: Any  # (x, theta) -> (F(x) or R(x), aux); theta beyond `num_traced` enters as its constants
+    num_traced: int
+    complex_closed: tuple[bool, ...]
+    state: Layout
+    x_struct: tuple[jax.ShapeDtypeStruct, ...]
+    paths: tuple[str, ...]  # one a real leaf of the state
+    aux: Layout | None
+    # What `_solve.py` has decided about this problem, and compiled for it.
+    plans: dict[Any, Any] = field(default_factory=dict)
+    compiled: dict[Any, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        # JAX prints what it holds, to name functions in its messages: `jacrev` does so in every call.
+        return f"<{self.kind} of {self.size} unknowns>"
+
+    @property
+    def size(self) -> int:
+        return _tree.size(self.x_struct)
+
+    @property
+    def operations(self) -> int:
+        """How many operations F has, those of inner functions too."""
+        return _operations(self.jaxpr)
+
+    @property
+    def entries(self) -> int:
+        """How many numbers F reads and writes."""
+        return _entries(self.jaxpr)
+
+    def evaluate(self, x: Leaves, theta: Theta) -> tuple[Leaves, tuple[Any, ...]]:
+        """One evaluation of F: the residual `F(x) − x`, or `R(x)`, and the auxiliary output."""
+        traced, closed = theta[: self.num_traced], from_real(theta[self.num_traced :], self.complex_closed)
+        out = tuple(eval_jaxpr(self.jaxpr, closed, *x, *traced))
+        value, aux = out[: len(x)], out[len(x) :]
+        if self.kind == "fixed_point":
+            return _tree.sub(value, x), aux
+        return tuple(vi.astype(xi.dtype) for vi, xi in zip(value, x)), aux
+
+    def residual(self, x: Leaves, theta: Theta) -> Leaves:
+        return self.evaluate(x, theta)[0]
+
+
+def _operations(jaxpr: Any) -> int:
+    return sum(1 + sum(map(_operations, jex_core.jaxprs_in_params(eqn.params))) for eqn in jaxpr.eqns)
+
+
+def _entries(jaxpr: Any) -> int:
+    def of(eqn: Any) -> int:
+        inner = sum(map(_entries, jex_core.jaxprs_in_params(eqn.params)))
+        own = max(int(np.prod(var.aval.shape)) for var in (*eqn.invars, *eqn.outvars))
+        return max(inner, own) * eqn.params.get("length", 1)
+
+    return sum(map(of, jaxpr.eqns))

@@ -1,0 +1,267 @@
+"""The derivative of a solution by the implicit function theorem.
+
+At a solution, R(x, θ) = 0. With A = ∂R/∂x, B = ∂R/∂θ, and for the auxiliary output y = G(x, θ), the tangents obey
+
+    R(x, θ) = 0   =>   A ẋ + B θ̇ = 0                                                              (1)
+    y = G(x, θ)   =>   ẏ = Gₓ ẋ + G_θ θ̇                                                            (2)
+
+With the tangent of θ as an unknown too, (1) and (2) are one block-triangular linear system M u = b,
+
+    | I     0    0 | | θ̇ |   | θ̇ |
+    | B     A    0 | | ẋ | = | 0 |                                                                 (3)
+    | −G_θ  −Gₓ  I | | ẏ |   | 0 |
+
+solved from the top: keep θ̇, solve with A, multiply. Its transpose Mᵀ w = c, with c = (0, x̄, ȳ), is solved from the
+bottom: keep ȳ, then
+
+    Aᵀ λ = x̄ + Gₓᵀ ȳ,     θ̄ = −Bᵀ λ + G_θᵀ ȳ                                                       (4)
+
+which is reverse mode: one solve with Aᵀ for one cotangent, whatever the number of parameters. To solve a system with M
+or Mᵀ is an operation of its own, `_system`: linear in its right-hand side, the transpose of one is the other, and its
+derivative is another solve,
+
+    M u = b   =>   M u̇ = ḃ − Ṁ u                                                                  (5)
+
+so the one rule for x, `_solution_jvp`, gives forward, reverse and higher derivatives. That the whole of M is in it, and
+not A alone, lets us say what the derivative of a failed solve is: NaN, but exactly 0 where the cotangent is 0, although
+B at such a point may hold NaN. A and B are evaluated at the solution and at the θ that is being differentiated.
+
+Both operations are primitives (`_xla.py` says why no `jax.custom_jvp`): nothing of F is traced for a derivative before
+it is compiled, nor are its equations seen by what handles the derivative until then.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.interpreters import ad
+from jaxtyping import Array
+
+from .. import _tree, _xla
+from .._errors import raise_where
+from .._loop import Outcome
+from .._problem import Problem
+from .._solution import Ending, Status, Summary
+from .._tree import Leaves, is_differentiable
+from .rows import LinearSolver, Rows, Solve
+
+
+class Rule(NamedTuple):
+    """What the derivative needs that is not an array."""
+
+    problem: Problem
+    linear_solver: LinearSolver
+    throw: bool
+    summary: Summary
+    batch_axis: int | None = None
+    by_column: bool = False  # whether each column of a small A is compiled by itself
+
+
+class Constants(NamedTuple):
+    """What the derivative needs that has none itself."""
+
+    outcome: Outcome
+    y: Leaves  # that part of G(x, θ) that has a derivative
+    scale: Leaves  # the typical size of the unknowns, if the linear solver has no matrix
+    correction: Leaves | None  # Newton's, if the equations are to be linearised at x plus that
+
+
+def differentiable(rule: Rule, constants: Constants, theta: Leaves) -> tuple[Leaves, Leaves]:
+    """x and y = G(x, θ) as functions of θ."""
+    return _xla.bind(_solution, rule, constants, theta)
+
+
+@_xla.defines_value
+def _value(rule: Rule, constants: Any, theta: Any) -> tuple[Any, Any]:
+    """Of arrays, and of their shapes and dtypes."""
+    return constants.outcome.x, constants.y
+
+
+@_xla.defines_jvp
+def _solution_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    rule, constants, theta = primals
+    # Not `outcome.x`: x is a function of θ, also where this rule is itself differentiated.
+    x, y = differentiable(rule, constants, theta)
+    at = x if constants.correction is None else _tree.axpy(1, constants.correction, x)
+    moving = tuple(i for i, tangent in enumerate(tangents[2]) if tangent is not None)
+    theta_dot = _pick(tangents[2], moving)
+    point = _Point(constants.outcome, constants.scale, at, theta)
+    b = _Block(theta_dot, _tree.zeros_like(x), _tree.zeros_like(y))
+    u = _xla.bind(_system, rule, moving, False, point, _xla.linked(b, x))
+    return (x, y), (u.x, u.y)
+
+
+class _Point(NamedTuple):
+    """Where M is evaluated: x and θ; the other two have no derivative."""
+
+    outcome: Outcome
+    scale: Leaves
+    x: Leaves
+    theta: Leaves
+
+
+class _Block(NamedTuple):
+    """A vector of the block system: an unknown (θ̇, ẋ, ẏ), or a right-hand side. θ̇ is of the leaves that move only."""
+
+    theta: Leaves
+    x: Leaves
+    y: Leaves
+
+
+class _Equations(NamedTuple):
+    """R(x, θ) and y = G(x, θ) as functions of x and of the leaves of θ that move."""
+
+    rule: Rule
+    moving: tuple[int, ...]
+    outcome: Outcome
+    theta: Leaves
+
+    @property
+    def rows(self) -> Rows:
+        return Rows(self.outcome.status == Status.CONVERGED, self.rule.batch_axis)
+
+    def __call__(self, x: Leaves, theta_m: Leaves) -> tuple[Leaves, Leaves]:
+        theta = _replace(self.theta, self.moving, theta_m)
+        if self.rule.batch_axis is None:
+            return self._evaluate(x, theta)
+        # A row that failed is held constant, c: the others see it there, and its own equation is c − x = 0.
+        held = self.rows.hold(x)
+        residual, y = self._evaluate(held, theta)
+        return self.rows.choose(residual, _tree.sub(held, x)), y
+
+    def _evaluate(self, x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
+        residual, aux = self.rule.problem.evaluate(x, theta)
+        return residual, tuple(filter(is_differentiable, aux))
+
+    def product(self, x: Leaves, theta_m: Leaves, u: _Block, transposed: bool) -> _Block:
+        """M u or Mᵀ u, (3)."""
+        if not transposed:
+            _, (r_dot, y_dot) = jax.jvp(self, (x, theta_m), (u.x, u.theta))
+            return _Block(u.theta, r_dot, _tree.sub(u.y, y_dot))
+        _, pullback = jax.vjp(self, x, theta_m)
+        x_bar, theta_bar = pullback((u.x, tuple(-leaf for leaf in u.y)))
+        return _Block(_tree.axpy(1, u.theta, theta_bar), x_bar, u.y)
+
+    def solve(self, x: Leaves, theta_m: Leaves, scale: Leaves, b: _Block) -> tuple[_Block, Array]:
+        """M⁻¹ b, (3) from the top; and whether it can be trusted."""
+        _, (B_theta, _) = jax.jvp(lambda theta_m: self(x, theta_m), (theta_m,), (b.theta,))
+        solve = self._solve(scale)
+        _, A = solve.linearise(lambda x: self(x, theta_m)[0], x)
+        x_dot, ok = solve(A, _tree.sub(b.x, B_theta))
+        y_dot = ()
+        if b.y:
+            _, (_, moved) = jax.jvp(self, (x, theta_m), (x_dot, b.theta))
+            y_dot = _tree.axpy(1, moved, b.y)
+        return _Block(b.theta, x_dot, y_dot), ok
+
+    def solve_transposed(self, x: Leaves, theta_m: Leaves, scale: Leaves, c: _Block) -> tuple[_Block, Array]:
+        """M⁻ᵀ c, (4) from the bottom; and whether it can be trusted."""
+        _, pullback = jax.vjp(self, x, theta_m)
+        right = c.x
+        if c.y:
+            right = _tree.axpy(1, pullback((_tree.zeros_like(x), c.y))[0], right)
+        solve = self._solve(scale)
+        w_x, ok = solve(solve.linearise_transposed(lambda x: self(x, theta_m)[0], x), right, transpose=True)
+        _, moved = pullback((tuple(-leaf for leaf in w_x), c.y))
+        return _Block(_tree.axpy(1, moved, c.theta), w_x, c.y), ok
+
+    def _solve(self, scale: Leaves) -> Solve:
+        return Solve(self.rule.linear_solver, scale, self.rule.batch_axis, self.rule.by_column)
+
+
+@_xla.defines_value
+def _solve_system(rule: Rule, moving: tuple[int, ...], transposed: bool, point: _Point, b: _Block) -> _Block:
+    equations = _Equations(rule, moving, point.outcome, point.theta)
+    solve = equations.solve_transposed if transposed else equations.solve
+    u, ok = solve(point.x, _pick(point.theta, moving), point.scale, b)
+    if transposed:
+        judged = _verdict(equations, ok, b, _Block(u.theta, u.x, ()))
+        return judged._replace(y=b.y)
+    judged = _verdict(equations, ok, b, _Block((), u.x, u.y))
+    return judged._replace(theta=b.theta)
+
+
+@_xla.defines_value
+def _shape_of_system(rule: Any, moving: Any, transposed: Any, point: Any, b: Any) -> Any:
+    return b
+
+
+@_xla.defines_jvp
+def _system_jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """(5)."""
+    rule, moving, transposed, point, b = primals
+    *_, point_dot, b_dot = tangents
+    u = _xla.bind(_system, *primals)
+    b_dot = _xla.linked(jax.tree.map(_or_zeros, b, b_dot), point.x)
+    varied = tuple(i for i, tangent in enumerate(point_dot.theta) if tangent is not None)
+    if varied or any(tangent is not None for tangent in point_dot.x):
+
+        def product(x: Leaves, theta_v: Leaves) -> _Block:
+            theta = _replace(point.theta, varied, theta_v)
+            return _Equations(rule, moving, point.outcome, theta).product(x, _pick(theta, moving), u, transposed)
+
+        at = point.x, _pick(point.theta, varied)
+        direction = tuple(map(_or_zeros, point.x, point_dot.x)), _pick(point_dot.theta, varied)
+        b_dot = jax.tree.map(jnp.subtract, b_dot, jax.jvp(product, at, direction)[1])
+    return u, _xla.bind(_system, rule, moving, transposed, point, b_dot)
+
+
+@_xla.defines_transpose
+def _system_transpose(inputs: Any, c: Any) -> Any:
+    rule, moving, transposed, point, b = inputs
+    is_unknown = lambda leaf: isinstance(leaf, ad.UndefinedPrimal)
+    c = _xla.linked(jax.tree.map(_or_zeros, b, c, is_leaf=is_unknown), point.x)
+    w = _xla.bind(_system, rule, moving, not transposed, point, c)
+    b_bar = jax.tree.map(lambda leaf, wi: wi if is_unknown(leaf) else None, b, w, is_leaf=is_unknown)
+    return *jax.tree.map(lambda _: None, inputs[:-1]), b_bar
+
+
+def _pick(values: tuple[Any, ...], indices: tuple[int, ...]) -> tuple[Any, ...]:
+    return tuple(values[i] for i in indices)
+
+
+def _replace(values: tuple[Any, ...], indices: tuple[int, ...], new: tuple[Any, ...]) -> tuple[Any, ...]:
+    replaced = dict(zip(indices, new))
+    return tuple(replaced.get(i, value) for i, value in enumerate(values))
+
+
+def _or_zeros(like: Any, value: Array | None) -> Array:
+    aval = like.aval
+    return jnp.zeros(aval.shape, aval.dtype) if value is None else value
+
+
+# Batching follows from the other rules.
+_solution = _xla.create_primitive("implicitax_solution", _value, _value, _solution_jvp, None)
+_system = _xla.create_primitive("implicitax_system", _solve_system, _shape_of_system, _system_jvp, _system_transpose)
+
+
+def _verdict(equations: _Equations, ok: Array, right: _Block, values: _Block) -> _Block:
+    """`values`, but NaN if the solve or its linear solve failed, but exactly 0 if the right-hand side is.
+
+    In a batch row by row; a value that has no rows, θ̄ for one, is a sum over all of them.
+    """
+    rule, outcome, rows = equations.rule, equations.outcome, equations.rows
+    by_row, whole = rows.partition((*right.x, *right.y))
+    moving = _xla.once(rows.nonzero(by_row) | ~_tree.is_zero((*right.theta, *whole)))
+    failed = _xla.once(moving & ~(ok & rows.good))
+    if rule.throw:
+        numbers = Ending(outcome.status, outcome.nit, outcome.residual, outcome.component)
+        values = raise_where(failed, values, partial(_complaint, rule.summary), *numbers, name="derivative")
+
+    def judged(leaf: Array, wrong: Array) -> Array:
+        return jnp.where(jnp.any(moving), jnp.where(wrong, jnp.nan, leaf), 0).astype(leaf.dtype)
+
+    return _Block(
+        x=tuple(judged(leaf, rows.spread(failed, leaf)) for leaf in values.x),
+        y=tuple(judged(leaf, rows.spread(failed, leaf) if rows.has(leaf) else jnp.any(failed)) for leaf in values.y),
+        theta=tuple(judged(leaf, jnp.any(failed)) for leaf in values.theta),
+    )
+
+
+def _complaint(summary: Summary, failed: np.ndarray, *numbers: Any) -> str:
+    ending = Ending(*numbers)
+    solved = ending.status == Status.CONVERGED
+    status = np.where(failed & solved, Status.LINEAR_SOLVE_FAILED, np.where(failed, ending.status, Status.CONVERGED))
+    return f"`{summary.caller}`, derivative: {summary.describe(ending._replace(status=status))}"

@@ -1,0 +1,3 @@
+"""Many independent problems in one call."""
+
+from .sweep import sweep as sweep

@@ -1,0 +1,37 @@
+"""Pytrees: taken apart into real leaves, and the arithmetic of these."""
+
+from .arithmetic import Leaves as Leaves
+from .arithmetic import axpy as axpy
+from .arithmetic import dot as dot
+from .arithmetic import each_row as each_row
+from .arithmetic import first as first
+from .arithmetic import first_bad as first_bad
+from .arithmetic import is_zero as is_zero
+from .arithmetic import largest as largest
+from .arithmetic import matvec as matvec
+from .arithmetic import max_norm as max_norm
+from .arithmetic import mul as mul
+from .arithmetic import norm as norm
+from .arithmetic import products as products
+from .arithmetic import ravel as ravel
+from .arithmetic import rows_back as rows_back
+from .arithmetic import rows_first as rows_first
+from .arithmetic import size as size
+from .arithmetic import sub as sub
+from .arithmetic import unravel as unravel
+from .arithmetic import where as where
+from .arithmetic import where_seldom as where_seldom
+from .arithmetic import work_dtype as work_dtype
+from .arithmetic import zeros_like as zeros_like
+from .layout import Layout as Layout
+from .layout import dtype_of as dtype_of
+from .layout import from_real as from_real
+from .layout import is_array as is_array
+from .layout import is_complex as is_complex
+from .layout import is_differentiable as is_differentiable
+from .layout import is_dynamic as is_dynamic
+from .layout import is_number as is_number
+from .layout import is_unknown as is_unknown
+from .layout import path_names as path_names
+from .layout import shape_of as shape_of
+from .layout import to_real as to_real

@@ -1,0 +1,132 @@
+"""Every work-around for XLA, for the typing of JAX, and every door of theirs that is not quite public.
+
+Each says what it is for and for which versions it was measured; `tests/test_xla.py` has a test for each that fails when
+the reason is gone. Measured with JAX 0.10.2 on CPU, 2026-11.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox.internal as eqxi
+import jax
+import jax.extend.core as jex_core
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+# What XLA on CPU makes of a small program ---------------------------------------------------------------------------
+
+FEW = 8  # entries over which a reduction is written out
+COPIED = 1000  # unknowns up to which what a branch copies costs less than what it saves
+
+
+def fold(op: Callable[[Array, Array], Array], a: Array, reduction: Callable[[Array], Array]) -> Array:
+    """`reduction(a)`, which is `op` over all entries.
+
+    Written out if they are few. XLA on CPU reserves memory for each reduction of a program, on every call: 0.1 µs.
+    """
+    if not 1 <= a.size <= FEW:
+        return reduction(a)
+    entries = a.reshape(-1)
+    return functools.reduce(op, [entries[i] for i in range(a.size)])
+
+
+def once(flag: Bool[Array, "..."]) -> Bool[Array, "..."]:
+    """The same. XLA on CPU repeats cheap operations in every kernel that uses their result, but not a division: so what
+    the flag depends on is computed, and compiled, once."""
+    return 1 / (2 - flag.astype(jnp.float32)) > 0.75  # 1 or 1/2
+
+
+def select(conditions: Sequence[Any], values: Sequence[Any], default: Any) -> Any:
+    """The value at the first condition that is true. `jnp.select` finds it by a reduction, which costs (see `fold`)."""
+    for condition, value in reversed(list(zip(conditions, values, strict=True))):
+        default = jnp.where(condition, value, default)
+    return default
+
+
+def one_more(count: Array, running: Bool[Array, "..."]) -> Array:
+    """`count + 1`, where `running` is true. XLA on CPU reserves memory for a constant 1 on every call: 0.1 µs."""
+    return count + running
+
+
+def evaluated_once(needed: Bool[Array, "..."], evaluate: Callable[[Any], Any], otherwise: Any, x: Any) -> Any:
+    """`evaluate(x)`, behind a branch that is always taken where it counts.
+
+    Without it XLA on CPU compiles F, and its tangents, once for each kernel that uses the result: for Newton's method
+    20 times, of which it computes several.
+    """
+    return jax.lax.cond(eqxi.unvmap_any(needed), evaluate, lambda _: otherwise, x)
+
+
+def max_abs(a: Array) -> Array:
+    """max |aᵢ|; NaN if one is NaN, which XLA's own maximum of a long array on CPU is not (JAX 0.10)."""
+    return fold(jnp.maximum, jnp.abs(a), lambda a: jnp.where(jnp.any(jnp.isnan(a)), jnp.nan, jnp.max(a)))
+
+
+def largest(a: Array) -> Array:
+    """max |aᵢ|; infinite or NaN if one is: in one pass, where `max_abs` takes two."""
+    return fold(jnp.maximum, jnp.abs(a), lambda a: jnp.max(jnp.where(a == a, a, jnp.inf)))
+
+
+# Branches under `vmap`: one predicate for all lanes, or JAX makes a `select` of the branch and takes both -------------
+
+
+def if_any(
+    predicate: Bool[Array, "..."], then: Callable[..., Any], otherwise: Callable[..., Any], *operands: Any
+) -> Any:
+    """`then(*operands)` if the predicate is true in any lane of a `vmap`, else `otherwise(*operands)`."""
+    return jax.lax.cond(eqxi.unvmap_any(predicate), then, otherwise, *operands)
+
+
+def if_all(
+    predicate: Bool[Array, "..."], then: Callable[..., Any], otherwise: Callable[..., Any], *operands: Any
+) -> Any:
+    """`then(*operands)` if the predicate is true in every lane of a `vmap`, else `otherwise(*operands)`."""
+    return jax.lax.cond(eqxi.unvmap_all(predicate), then, otherwise, *operands)
+
+
+largest_of_lanes = eqxi.unvmap_max
+
+# Types: what differs from device to device of a `shard_map`, or from lane to lane ------------------------------------
+
+
+def named_axes() -> bool:
+    """Whether this is inside a `vmap` or `shard_map` with named axes."""
+    return bool(jex_core.unsafe_get_axis_names_DO_NOT_USE())
+
+
+def varying(values: Any, sources: Sequence[Any]) -> Any:
+    """Inside `shard_map`, the values typed as differing from device to device where one of the sources does.
+
+    JAX wants the carry of a loop to have the type that the iteration gives it.
+    """
+    if not named_axes():
+        return values
+    zero = sum(jnp.sum(jnp.ravel(leaf)[:0] == 0) for leaf in sources)  # exactly 0, but it depends on all sources
+    return jax.tree.map(lambda leaf: jnp.where(zero == 0, leaf, leaf), values)
+
+
+def false_like(flag: Bool[Array, "..."]) -> Bool[Array, "..."]:
+    """False, typed as the flag is: `jnp.zeros_like` would be the same on all devices."""
+    return flag & False
+
+
+def linked(tree: Any, sources: Sequence[Any]) -> Any:
+    """The tree, every leaf of which depends on all of its leaves and on the sources.
+
+    So all have an axis of lanes if one of them has, and are typed as differing between the devices of a `shard_map` if
+    one is. What each was before is then JAX's to sort out: by a sum over lanes in the transpose of `+`.
+    """
+    nothing = sum((jnp.sum(jnp.ravel(leaf)[:0]) for leaf in (*sources, *jax.tree.leaves(tree))), jnp.zeros(()))
+    return jax.tree.map(lambda leaf: leaf + nothing.astype(leaf.dtype), tree)
+
+
+# Doors --------------------------------------------------------------------------------------------------------------
+
+# A `jax.custom_jvp` is forgotten where JAX splits a loop into what is known and what is not, as reverse mode through a
+# `scan` does, and a second derivative would then be silently wrong: the rule of the derivative is made of primitives.
+bind = eqxi.filter_primitive_bind
+defines_value = eqxi.filter_primitive_def
+defines_jvp = eqxi.filter_primitive_jvp
+defines_transpose = eqxi.filter_primitive_transpose
+create_primitive = eqxi.create_vprim
