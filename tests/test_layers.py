@@ -30,7 +30,7 @@ def test_keywords_are_those_of_the_function():
     sol = layer.solve()
     assert int(sol.status) == ix.Status.STEP_LIMIT
     assert int(sol.nit) == 2
-    with pytest.raises(TypeError, match="unexpected keyword"):
+    with pytest.raises(TypeError, match=r"`FixedPointLayer\(tolerance=...\)`: expected one of the keywords"):
         ix.FixedPointLayer(Reference(), init=jnp.asarray(X0), tolerance=1e-3)()
 
 
