@@ -1,6 +1,7 @@
 """What the pages and docstrings promise and no other file tests, page by page; a test quotes its promise in short."""
 
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -650,3 +651,99 @@ def test_axes_to_draw_in():
     left, right = figure.subplots(1, 2)
     assert ix.plot_convergence(sol, right) is figure
     assert (len(left.lines), len(right.lines)) == (0, 2)
+
+
+# The texts of errors: the argument, what was expected, what it got.
+
+ROWS = jnp.ones((3, 2))
+FOREIGN = optx.FixedPointIteration(1e-9, 1e-9)
+WITH_MATRIX = r"expected a solver that factorises a matrix, got GMRES\."
+BY_ROW = r"`fixed_point\(batch_axis=\.\.\., .*\)`: expected a solver that works row by row: .*, got "
+KEEPS = r"`fixed_point\(bounds=\.\.\.\)`: expected a solver that keeps to them, any of implicitax, got "
+NOT_SEEN = r"=\.\.\.\)`: expected False with this `solver` or `adjoint`, got True\."
+
+MISTAKES = {
+    "damping of Anderson": (
+        lambda: ix.Anderson(damping=1.5),
+        r"^`Anderson\(damping=\.\.\.\)`: expected a factor in \(0, 1\], got 1\.5\.",
+    ),
+    "long memory": (lambda: ix.Anderson(memory=21), r"^`Anderson\(memory=\.\.\.\)`: expected 1 to 20, got 21\."),
+    "memory of Broyden": (
+        lambda: ix.Broyden(0),
+        r"^`Broyden\(memory=\.\.\.\)`: expected an integer of at least 1, got 0\.",
+    ),
+    "no matrix for Ladder": (
+        lambda: ix.root(jnp.cos, 1.0, solver=ix.Ladder(lx.GMRES(1e-8, 1e-8))),
+        rf"^`Ladder\(linear_solver=\.\.\.\)`: {WITH_MATRIX}",
+    ),
+    "no matrix for PseudoTransient": (
+        lambda: ix.fixed_point(jnp.cos, 1.0, solver=ix.PseudoTransient(lx.GMRES(1e-8, 1e-8))),
+        rf"^`PseudoTransient\(linear_solver=\.\.\.\)`: {WITH_MATRIX}",
+    ),
+    "bounds, Optimistix": (
+        lambda: ix.fixed_point(jnp.cos, 1.0, bounds=(0.0, None), solver=FOREIGN),
+        rf"^{KEEPS}FixedPointIteration\(",
+    ),
+    "bounds, unrolled": (
+        lambda: ix.fixed_point(jnp.cos, 1.0, bounds=(0.0, None), adjoint=ix.Unrolled(3)),
+        rf"^{KEEPS}Unrolled\(steps=3\)\.",
+    ),
+    "bounds of another structure": (
+        lambda: ix.fixed_point(jnp.cos, 1.0, bounds=({"T": 0.0}, None)),
+        r"^`fixed_point\(bounds=\.\.\.\)`: expected one number, or a pytree prefix of x0, PyTreeDef\(\*\), got .*'T'",
+    ),
+    "tolerance of another shape": (
+        lambda: ix.fixed_point(jnp.cos, jnp.ones(2), atol=np.ones(3)),
+        r"^`fixed_point\(atol=\.\.\.\)`: expected a tolerance that broadcasts to .* \(2,\) of x0, got the shape \(3,",
+    ),
+    "unrolled rows": (lambda: ix.fixed_point(half, ROWS, batch_axis=0, adjoint=ix.Unrolled(3)), rf"^{BY_ROW}Unrolled"),
+    "rows by Krylov": (
+        lambda: ix.fixed_point(half, ROWS, batch_axis=0, solver=ix.NewtonKrylov()),
+        rf"^{BY_ROW}NewtonKr",
+    ),
+    "rows by Optimistix": (lambda: ix.fixed_point(half, ROWS, batch_axis=0, solver=FOREIGN), rf"^{BY_ROW}FixedPointIt"),
+    "history of Optimistix": (
+        lambda: ix.fixed_point(half, 0.0, history=True, solver=FOREIGN),
+        rf"^`fixed_point\(history{NOT_SEEN}",
+    ),
+    "progress unrolled": (
+        lambda: ix.root(half, 0.0, progress=True, adjoint=ix.Unrolled(3)),
+        rf"^`root\(progress{NOT_SEEN}",
+    ),
+    "no history": (
+        lambda: ix.plot_convergence(ix.fixed_point(half, 0.0, solver=ix.Picard())),
+        r"^`plot_convergence\(sol\)`: expected a `Solution` with a history, got one without\.",
+    ),
+    "no solution": (
+        lambda: ix.plot_convergence([1.0]),
+        r"^`plot_convergence\(sol\)`: expected a `Solution` with a history, got list\.",
+    ),
+    "series for a root": (
+        lambda: ix.root(half, 0.0, adjoint=ix.Neumann(2)),
+        r"^`root\(adjoint=\.\.\.\)`: expected `ix\.Implicit\(\)` or `ix\.Unrolled\(steps\)`, got Neumann\(terms=2\)\.",
+    ),
+    "terms": (lambda: ix.Neumann(1.5), r"^`Neumann\(terms=\.\.\.\)`: expected an integer of at least 0, got 1\.5\."),
+    "steps": (lambda: ix.Unrolled(2.5), r"^`Unrolled\(steps=\.\.\.\)`: expected an integer of at least 1, got 2\.5\."),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake(mistake):
+    make, text = MISTAKES[mistake]
+    with pytest.raises(ValueError, match=text):
+        make()
+
+
+@pytest.mark.parametrize("argument", ["plot_convergence(...)", "diagnosis.plot()"])
+def test_figures_need_matplotlib(monkeypatch, argument):
+    """`ImportError` without matplotlib; a `Diagnosis` needs the extra `cli`."""
+    if argument == "diagnosis.plot()":
+        draw = ix.diagnose(jnp.cos, 1.0, kind="none").plot
+    else:
+        sol = ix.fixed_point(jnp.cos, 1.0, solver=ix.Picard(), history=True)
+        draw = lambda: ix.plot_convergence(sol)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(
+        ImportError, match=rf"^`{re.escape(argument)}`: expected the package matplotlib, got none\. .*\[cli\]"
+    ):
+        draw()
