@@ -105,6 +105,14 @@ def test_a_module_that_fails(tmp_path):
     assert "fails when it is imported: ModuleNotFoundError" in said(result)
 
 
+def test_a_function_that_returns_no_problem(tmp_path):
+    path = tmp_path / "wrong.py"
+    path.write_text("def wrong():\n    return 3.0\n")
+    result = invoke("diagnose", f"{path}:wrong")
+    assert result.exit_code == 2
+    assert "expected wrong() to return (F, x0, args) with a tuple of arguments, got float." in said(result)
+
+
 def test_the_precision_is_left_as_it_was(model):
     with jax.enable_x64(False):
         assert invoke("diagnose", f"{model}:problem").exit_code == 0
@@ -115,6 +123,12 @@ def test_help_names_every_option():
     text = said(invoke("diagnose", "--help"))
     for option in ("--x0", "--args", "--kind", "--solver", "--max-steps", "--batch-axis", "--x64", "--plot", "--json"):
         assert option in text
+
+
+def test_bench_without_a_folder():
+    result = invoke("bench", "--quick", "--json", "no/such/folder/numbers.json")
+    assert result.exit_code == 2
+    assert "expected a folder that exists, got no/such/folder." in said(result)
 
 
 def test_bench(tmp_path):

@@ -66,7 +66,8 @@ def test_numpy_as_it_is_outside_jit():
 
     close(jax.jacrev(lambda a: solve(X0, a, 2.5))(12.0), closed_form(12.0, 2.5)[1])
     with pytest.raises(
-        TypeError, match=r"`custom_root\(solve\)`: expected a solver that JAX can trace, .*pure_callback"
+        TypeError,
+        match=r"`custom_root\(solve\)`: expected a solver that JAX can trace, got one that needs .*pure_callback",
     ):
         jax.jit(lambda a: solve(X0, a, 2.5))(12.0)
 

@@ -218,7 +218,7 @@ MISTAKES = {
     "has_aux without aux": (
         lambda: ix.fixed_point(good, 1.0, has_aux=True),
         TypeError,
-        r"`fixed_point\(F=\.\.\.\)`: expected a pair \(value, aux\), because has_aux=True, got",
+        r"`fixed_point\(F=\.\.\.\)`: expected a pair \(value, aux\), because has_aux=True, got PyTreeDef\(\*\)\.",
     ),
     "shape": (
         lambda: ix.fixed_point(lambda x: {"T": x["T"][:2]}, {"T": jnp.ones(3)}),

@@ -290,7 +290,8 @@ class TestProgress:
     def test_without_rich(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "rich.progress", None)
         with pytest.raises(
-            ImportError, match=r"^`sweep\(progress=...\)`: expected the package rich.*implicitax\[cli\]"
+            ImportError,
+            match=r"^`sweep\(progress=...\)`: expected the package rich, .*, got none\. .*implicitax\[cli\]",
         ):
             sweep(progress=True)
 

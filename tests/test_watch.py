@@ -116,7 +116,9 @@ def test_what_is_refused(name):
 
 def test_a_bar_needs_rich(monkeypatch):
     monkeypatch.setattr("implicitax._errors.keywords.importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"^`root\(progress=...\)`: expected the package rich.*implicitax\[cli\]"):
+    with pytest.raises(
+        ImportError, match=r"^`root\(progress=...\)`: expected the package rich, .*, got none\. .*implicitax\[cli\]"
+    ):
         ix.root(lambda x: x**2 - 2, 1.0, progress=True)
 
 

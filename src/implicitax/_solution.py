@@ -148,7 +148,8 @@ class Solution(eqx.Module):
     - `status`: an int32, see `Status`.
     - `message`: what happened, with the numbers, and what to try. Made on the host: not inside `jit`.
     - `nit`: iterations, that is, steps from x0.
-    - `nfev`: evaluations of F (a solve with a Jacobian counts each evaluation of F with its n tangents as one).
+    - `nfev`: evaluations of F (a solve with a Jacobian counts each evaluation of F with its n tangents as one; with a
+      solver of Optimistix, whose own are not seen, the one at its result).
     - `residual`: max |F(x) − x|, or max |R(x)|, at `x`.
     - `aux`: what F returned beside its value, at `x`; None without `has_aux=True`.
     - `error`: an estimate of max |x − x*|; None without `error_estimate=True`.

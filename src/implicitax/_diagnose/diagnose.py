@@ -30,14 +30,15 @@ def diagnose(
 
     It solves the problem with the solver asked for and with others, follows plain iteration, looks at ∂F/∂x at the
     solution, and compares the implicit derivative in both modes with central differences and with unrolling, one row
-    for each array of parameters. What it finds it says in words, with what to do. It never raises for a bad problem.
+    for each of the first 40 arrays of parameters. What it finds it says in words, with what to do. It never raises for
+    a bad problem.
 
     **Arguments:** as in `fixed_point` and `root`; `kind` says which of the two, `"fixed_point"` or `"root"`. Give
     `solver` and `max_steps` as in your model, to see what they do to it.
 
     **Returns:** a `Diagnosis`: print it, `plot()` it, or take its numbers.
 
-    **Cost:** some seconds, most of which is compiling: each solver once, and the derivative in both modes. Up to 500
+    **Cost:** some seconds, most of which is compiling: a few solvers, and the derivative in both modes. Up to 500
     unknowns the matrix ∂F/∂x is built, beyond that its largest eigenvalues come from products with it.
 
     **Fails:** outside of Python: the arrays must have values, so not inside `jit`.

@@ -54,9 +54,9 @@ class Anderson(AbstractMethod):
     - `memory`: how many differences are kept, 1 to 20.
     - `damping`: the factor β, in (0, 1].
     - `regularisation`: added to the diagonal of the scaled normal equations; by default `10·eps`.
-    - `warmup`: steps of plain iteration before acceleration begins: so many, or fewer, until 8 in a row have each found
-      the smallest residual so far (then it is in the basin of the fixed point that plain iteration finds), or until
-      the residual has grown tenfold.
+    - `warmup`: the evaluation with which acceleration begins; the steps before are those of plain iteration. It begins
+      earlier where 8 of them in a row have each found the smallest residual so far (then it is in the basin of the
+      fixed point that plain iteration finds), or where the residual has grown tenfold.
     - `retries`: further pairs (memory, damping), tried in turn, from the best point so far, when a setting has failed:
       no better point in 50 evaluations, or a damping below 1e-6.
     - `restarts`: how often the first pair is tried again after them: from x0, with plain iteration for as long as that

@@ -33,11 +33,11 @@ class _State(NamedTuple):
 class Broyden(AbstractMethod):
     """Broyden's method with limited memory: `x ← x − H R`, H ≈ (∂R/∂x)⁻¹ kept as `γ + Σⱼ uⱼ vⱼᵀ`.
 
-    After each step s, that has changed R by y, the "good" update `H ← H + (s − H y) sᵀH / (sᵀH y)` makes H y = s. The
-    oldest of `memory` updates gives way to the newest, γ is that of Barzilai and Borwein of the first step. A point
-    that does not decrease R below the largest of the last 6, or where R is not finite, is not taken, but H learns from
-    it, and the next step is at most half as long. One secant history runs over the whole flattened state, with
-    unknowns and equations weighted by `1/(atol + rtol·|x|)`.
+    After each step s, that has changed R by y, the "good" update `H ← H + (s − H y) sᵀH / (sᵀH y)` makes H y = s. When
+    `memory` updates are held, all are dropped, and it begins anew; γ is that of Barzilai and Borwein of the first step.
+    A point that does not decrease R below the largest of the last 6 is not taken, but H learns from it, and the next
+    step is at most half as long; one where R is not finite is not taken either, and the next is a quarter as long. One
+    secant history runs over the whole flattened state, with unknowns and equations weighted by `1/(atol + rtol·|x|)`.
 
     **Arguments:**
 

@@ -28,13 +28,14 @@ class _State(NamedTuple):
 class Newton(AbstractMethod):
     """Newton's method with backtracking: `x ← x − t·A⁻¹R`, `A = ∂R/∂x`; for a fixed point `R = F(x) − x`.
 
-    t is 1 if that decreases the norm of R, and is halved until it does; a point where R is not finite counts as a step
-    too long. The norm weights each component of R by what it changes when the unknowns change by their tolerance, so
-    that units do not matter.
+    t is 1 if that decreases the norm of R, and is halved until it does, and quartered where R is not finite. The norm
+    weights each component of R by what it changes when the unknowns change by their tolerance, so that units do not
+    matter.
 
     **Arguments:**
 
-    - `linear_solver`: a Lineax solver for the steps; by default by size: `SmallLU`, LAPACK's LU, matrix-free GMRES.
+    - `linear_solver`: a Lineax solver for the steps; by default by size: `SmallLU`, LAPACK's LU, and without a matrix
+      BiCGStab, then GMRES.
 
     **Cost:** an iteration is one evaluation of R together with n of its tangents (or, matrix-free, with one for each
     iteration of the linear solver), and one linear solve. Converges quadratically.

@@ -20,9 +20,9 @@ class Implicit(AbstractAdjoint):
 
     **Arguments:**
 
-    - `linear_solver`: a Lineax solver for A and Aᵀ. By default by size: `SmallLU()` up to 4 unknowns, LAPACK's LU up to
-      100 of a fixed point and 1000 of a root, above that, matrix-free, BiCGStab, and where it has failed GMRES, or LU
-      up to 1000. `Solution.linear_solver` says which.
+    - `linear_solver`: a Lineax solver for A and Aᵀ, one for general matrices. By default by size: `SmallLU()` up to 4
+      unknowns, LAPACK's LU up to 100 of a fixed point and 1000 of a root, above that, matrix-free, BiCGStab, and where
+      it has failed GMRES, or LU up to 1000. `Solution.linear_solver` says which.
     - `polish`: whether A and B are evaluated at `x − A⁻¹R(x)`, one Newton step from x, in place of x. The derivative of
       a loosely solved problem then has the square of the error of x. `Solution.x` is not changed.
 
