@@ -123,3 +123,16 @@ def test_matrix_free_scaling_and_zero_rows():
     np.testing.assert_allclose(y, np.linalg.solve(A.T, b / units**2), rtol=1e-8)
     A[3], b[3] = 0, 0
     assert not bool(_linear.solve(lambda v: (A @ v[0],), (jnp.asarray(b),), solver, (jnp.asarray(units),))[1])
+
+
+@pytest.mark.parametrize("n", [101, 1200])
+def test_a_multiple_of_the_identity(n):
+    """BiCGStab's first step is exact, and its next 0/0: what comes after it takes over. x = a/2 in each component."""
+    fixed = lambda a: jnp.sum(ix.fixed_point(lambda x, a: a - x, jnp.zeros(n), a).x)
+    root = lambda a: jnp.sum(ix.root(lambda x, a: 2 * x - a, jnp.zeros(n), a).x)
+    for solve in (fixed, root, jax.vmap(fixed)):
+        a = jnp.ones(2) if solve not in (fixed, root) else 1.0
+        np.testing.assert_allclose(jax.grad(lambda a: jnp.sum(solve(a)))(a), n / 2, rtol=1e-12)
+    sol = ix.root(lambda x: 2 * x - 1, jnp.zeros(n), solver=ix.Newton(), error_estimate=True)
+    np.testing.assert_allclose(sol.x, 0.5, rtol=1e-12)
+    assert float(sol.error) < 1e-9

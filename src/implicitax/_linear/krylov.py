@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, PyTree
 
-from .. import _xla
+from .. import _tree, _xla
 from .dense import DenseLU
 
 
@@ -45,7 +45,8 @@ class Krylov(lx.AbstractLinearSolver[lx.AbstractLinearOperator]):
 
         def solve(solver: lx.AbstractLinearSolver) -> tuple[PyTree[Array], Array]:
             y, result, _ = solver.compute(solver.init(state, {}), vector, dict(options))
-            return y, result == lx.RESULTS.successful
+            # BiCGStab ends with 0/0, and calls it a success, where its first step is exact: A a multiple of I.
+            return y, (result == lx.RESULTS.successful) & jnp.isfinite(_tree.largest(tuple(jax.tree.leaves(y))))
 
         y, solved = solve(cheap)
 
