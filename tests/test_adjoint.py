@@ -545,3 +545,28 @@ def test_module_with_solver_damping_as_parameter():
 
     close(solve(jnp.asarray(0.8)), 2.0, 1e-9)
     assert float(jax.grad(solve)(jnp.asarray(0.8))) == 0.0
+
+
+@pytest.mark.parametrize("adjoint", [ix.Implicit(), ix.OneStep(), ix.Neumann(3), ix.Unrolled(200)], ids=str)
+def test_the_error_estimate_is_that_of_x_under_every_adjoint(adjoint):
+    """x ← 0.99 x + 0.01, stopped far too early: the error of x is a hundred times its residual."""
+    F = lambda x: 0.99 * x + 0.01
+    options = {"atol": 1e-3, "rtol": 0.0, "error_estimate": True, "throw": False}
+    sol = ix.fixed_point(F, jnp.zeros(2), solver=ix.Picard(), adjoint=adjoint, **options)
+    assert 0.09 < abs(float(sol.x[0]) - 1) < 0.14
+    np.testing.assert_allclose(sol.error, 1 - sol.x[0], rtol=1e-9)
+
+
+def test_polishing_stays_inside_the_bounds():
+    """√x = a, stopped where Newton's step would lead to x < 0: F is evaluated strictly inside, and nothing is NaN."""
+    R = lambda x, a: jnp.sqrt(x) - a
+    options = {"solver": ix.Broyden(), "bounds": (0.0, None), "atol": 0.2, "rtol": 0.0}
+
+    def solve(a, polish):
+        return ix.root(R, 0.04, a, adjoint=ix.Implicit(polish=polish), **options).x
+
+    x = float(solve(0.01, True))
+    assert x - (np.sqrt(x) - 0.01) * 2 * np.sqrt(x) < 0
+    # At nine tenths of the way to the bound, −B/A = 2√(x/10).
+    assert float(jax.grad(solve)(0.01, True)) == pytest.approx(2 * np.sqrt(x / 10), rel=1e-9)
+    assert float(jax.grad(solve)(0.01, False)) == pytest.approx(2 * np.sqrt(x), rel=1e-9)

@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from ._errors import mistake, needs_value
 from ._errors.keywords import check_never_unrolled
-from ._loop import judge
+from ._loop import Limits, judge
 from ._plan import JudgedKeywords, Wanted, complete, declares, rule_of, tolerances
 from ._problem import Call, Kind, hoist, reachable
 from ._rule import Found, Unrolled, attach, frozen
@@ -93,11 +93,10 @@ def _decorate(call: Call, wanted: Wanted, solver: Solver) -> Solver:
 
 
 def _judge(job: Job, inputs: Inputs) -> Found:
-    theta, x = frozen(inputs.theta), frozen(inputs.x0)
-    outcome = judge(job.problem, theta, x, inputs.tolerance, job.options.linear_solver)
-    return attach(
-        rule_of(*job), inputs.theta, outcome, inputs.tolerance, polish=job.options.polish, error_estimate=False
-    )
+    problem, options, _ = job
+    limits = Limits(frozen(inputs.x0), inputs.tolerance)
+    outcome = judge(problem, frozen(inputs.theta), limits.x0, limits.tolerance, options.linear_solver)
+    return attach(rule_of(*job), inputs.theta, outcome, limits, options.asked)
 
 
 def _run_opaque(caller: str, solver: Solver, x0: PyTree, args: tuple[Any, ...]) -> PyTree:

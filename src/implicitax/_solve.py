@@ -15,7 +15,7 @@ from ._loop import Bounds, Limits, Outcome, Search, attempt, iterate, judge
 from ._methods import AbstractMethod, Tolerance, foreign
 from ._plan import Keywords, Options, Wanted, box, complete, decide, declares, rule_of, summarise, tolerances
 from ._problem import Call, Problem, Theta, hoist
-from ._rule import Found, Unrolled, attach, frozen, unroll
+from ._rule import Found, Unrolled, attach, correct, frozen, unroll
 from ._solution import Ending, Solution, Status, Summary
 from ._tree import Leaves
 
@@ -155,11 +155,13 @@ def run(job: Job, inputs: Inputs) -> Found:
     problem, options, _ = job
     theta, constant = inputs.theta, frozen(inputs.theta)
     limits = Limits(frozen(inputs.x0), inputs.tolerance, inputs.bounds)
-    rule = rule_of(*job)
+    rule, asked = rule_of(*job), options.asked
     if isinstance(options.adjoint, Unrolled):
-        return unroll(rule, options.solver, options.adjoint.steps, theta, limits)
-    outcome = find(problem, options, constant, limits)
-    return attach(rule, theta, outcome, limits.tolerance, polish=options.polish, error_estimate=options.error_estimate)
+        found = unroll(rule, options.solver, options.adjoint.steps, theta, limits)
+        if asked.error_estimate:
+            found = found._replace(error=correct(rule, constant, found.outcome, limits, asked.linear_solver)[1])
+        return found
+    return attach(rule, theta, find(problem, options, constant, limits), limits, asked)
 
 
 def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Outcome:

@@ -10,7 +10,7 @@ from .._loop import Attempt, Watch
 from .._methods import AbstractMethod, Given, Needs, wants_matrix
 from .._methods.foreign import kinds_of
 from .._problem import Problem
-from .._rule import AbstractAdjoint, Implicit, Rule, Unrolled
+from .._rule import AbstractAdjoint, Asked, Implicit, Rule, Unrolled
 from .._rule.rows import LinearSolver
 from .._solution import Summary
 from . import auto
@@ -28,8 +28,7 @@ class Options(NamedTuple):
     max_steps: int
     throw: bool
     batch_axis: int | None
-    polish: bool
-    error_estimate: bool
+    asked: Asked
     by_column: bool
     attempt: Attempt | None
     watch: Watch
@@ -47,9 +46,10 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
         by_row = ours and (solver.needs is Needs.NONE or wants_matrix(solver))
         check.check_row_by_row(caller, adjoint if unrolled else solver, by_row and not unrolled)
 
-    linear_solver = getattr(adjoint, "linear_solver", None)
-    if linear_solver is None:
-        linear_solver = auto.for_derivative(problem, dtype, batch_axis is not None)
+    chosen, given = auto.for_derivative(problem, dtype, batch_axis is not None), getattr(adjoint, "linear_solver", None)
+    linear_solver = chosen if given is None else given
+    polish = isinstance(adjoint, Implicit) and adjoint.polish
+    exact = linear_solver if isinstance(adjoint, Implicit) else chosen
     default = solver.default_max_steps if ours else FOREIGN_STEPS
     max_steps = default if wanted.max_steps is None else check.check_max_steps(caller, wanted.max_steps)
     check.check_watch(caller, wanted.history, wanted.progress, ours and not unrolled)
@@ -60,8 +60,7 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
         max_steps=max_steps,
         throw=bool(wanted.throw),
         batch_axis=batch_axis,
-        polish=isinstance(adjoint, Implicit) and adjoint.polish,
-        error_estimate=bool(wanted.error_estimate),
+        asked=Asked(polish, bool(wanted.error_estimate), exact),
         by_column=auto.is_simple(problem),
         attempt=auto.first_attempt(problem, solver, max_steps),
         watch=Watch(caller, max_steps, bool(wanted.history), bool(wanted.progress)),

@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 from .. import _linear, _tree
 from .._loop import Limits, Outcome, judge
 from .._loop.evaluate import Evaluator
-from .._methods import AbstractMethod, Evaluation, Tolerance, typical_size
+from .._methods import AbstractMethod, Evaluation, typical_size
 from .._tree import Leaves, is_differentiable
 from .implicit import Constants, Rule, differentiable
-from .rows import Rows, Solve
+from .rows import LinearSolver, Rows, Solve
 
 
 class Found(NamedTuple):
@@ -24,29 +24,44 @@ class Found(NamedTuple):
     error: Float[Array, ""] | None
 
 
-def attach(
-    rule: Rule, theta: Leaves, outcome: Outcome, tolerance: Tolerance, *, polish: bool, error_estimate: bool
-) -> Found:
+class Asked(NamedTuple):
+    """What the user wants beside x and its derivative: both need one step of Newton's from x."""
+
+    polish: bool  # whether the equations are linearised after that step
+    error_estimate: bool  # whether its length is `Solution.error`
+    linear_solver: LinearSolver  # exact, also where that of the derivative is a truncated series
+
+
+def attach(rule: Rule, theta: Leaves, outcome: Outcome, limits: Limits, asked: Asked) -> Found:
     """The solution with the implicit derivative."""
     problem = rule.problem
     outcome = frozen(outcome)
-    # Solves with a matrix scale it by its own entries.
-    scale = () if _linear.is_dense(rule.linear_solver) else frozen(typical_size(outcome.x, tolerance))
     correction = error = None
-    if polish or error_estimate:
-        correction, error = frozen(_correction(rule, frozen(theta), outcome, scale))
+    if asked.polish or asked.error_estimate:
+        correction, error = correct(rule, frozen(theta), outcome, limits, asked.linear_solver)
     aux = () if problem.aux is None else frozen(problem.evaluate(outcome.x, frozen(theta))[1])
     y = tuple(filter(is_differentiable, aux))
-    x, y = differentiable(rule, Constants(outcome, y, scale, correction if polish else None), theta)
+    scale = _scale(rule.linear_solver, outcome.x, limits)
+    x, y = differentiable(rule, Constants(outcome, y, scale, correction if asked.polish else None), theta)
     smooth = iter(y)
     aux = tuple(next(smooth) if is_differentiable(leaf) else leaf for leaf in aux)
-    return Found(x, aux, outcome, error if error_estimate else None)
+    return Found(x, aux, outcome, error if asked.error_estimate else None)
 
 
-def _correction(rule: Rule, theta: Leaves, outcome: Outcome, scale: Leaves) -> tuple[Leaves, Float[Array, "*rows"]]:
-    """−A⁻¹ R(x), Newton's step from x, and its length: the error of x to first order. 0 and infinite if it fails."""
+def _scale(linear_solver: LinearSolver, x: Leaves, limits: Limits) -> Leaves:
+    """The typical size of the unknowns; none for solves with a matrix, which scale it by its own entries."""
+    return () if _linear.is_dense(linear_solver) else frozen(typical_size(x, limits.tolerance))
+
+
+def correct(
+    rule: Rule, theta: Leaves, outcome: Outcome, limits: Limits, linear_solver: LinearSolver
+) -> tuple[Leaves, Float[Array, "*rows"]]:
+    """−A⁻¹ R(x), Newton's step from x, and its length: the error of x to first order. 0 and infinite if it fails.
+
+    The step, not its length, is shortened to stay inside the bounds. Neither has a derivative.
+    """
     x, axis = outcome.x, rule.batch_axis
-    solve = Solve(rule.linear_solver, scale, axis)
+    solve = Solve(linear_solver, _scale(linear_solver, x, limits), axis)
     residual, A = solve.linearise(lambda x: rule.problem.residual(x, theta), x)
     newton, ok = solve(A, tuple(-leaf for leaf in residual))
     rows = Rows(ok & jnp.isfinite(outcome.residual), axis)
@@ -54,7 +69,9 @@ def _correction(rule: Rule, theta: Leaves, outcome: Outcome, scale: Leaves) -> t
         length = _tree.max_norm(newton)
     else:
         length = jax.vmap(_tree.max_norm)(_tree.rows_first(newton, axis))
-    return rows.choose(newton, _tree.zeros_like(x)), jnp.where(rows.good, length, jnp.inf)
+    if limits.bounds is not None:
+        newton = _tree.sub(limits.bounds.shorten(x, _tree.axpy(1, newton, x)), x)
+    return frozen((rows.choose(newton, _tree.zeros_like(x)), jnp.where(rows.good, length, jnp.inf)))
 
 
 def unroll(rule: Rule, method: AbstractMethod, steps: int, theta: Leaves, limits: Limits) -> Found:
