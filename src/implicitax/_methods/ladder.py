@@ -88,6 +88,10 @@ class Ladder(AbstractMethod):
     default_max_steps = 1200
 
     @property
+    def plain_steps(self) -> int:
+        return 0  # a root has no plain iteration: an attempt begins with Newton's steps
+
+    @property
     def settings(self) -> int:
         return len(RUNGS)
 

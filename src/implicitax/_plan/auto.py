@@ -5,6 +5,7 @@
 | method, fixed point | `PseudoTransient` | `PseudoTransient` | `Anderson` | `Anderson` | `Anderson` |
 | method, root | `Ladder` | `Ladder` | `Ladder` | `Ladder` | `NewtonKrylov` |
 | first attempt, fixed point | plain, then Newton | plain | plain | plain | plain |
+| first attempt, root | Newton | none | none | none | none |
 | A in Newton's step | `SmallLU` | `DenseLU` | `DenseLU` | `DenseLU` | `Krylov` |
 | A in the derivative, root | `SmallLU` | `DenseLU` | `DenseLU` | `DenseLU` | `Krylov` |
 | A in the derivative, fixed point | `SmallLU` | `DenseLU` | `DenseLU` | `Krylov`, then LU | `Krylov`, then GMRES |
@@ -78,9 +79,10 @@ class Auto(AbstractMethod):
     For a fixed point it aims at the one that plain iteration from x0 reaches, in less time, and converges where
     plain iteration oscillates or leaves the domain of F. `Solution.solver` says what was chosen.
 
-    If F has few operations, a fixed point begins with an attempt that costs next to nothing beside F: up to 4 unknowns
-    a few steps of plain iteration and then Newton's; of more, plain iteration as long as its rate says that it will
-    converge in 50 evaluations, or where one costs little, in 200.
+    If F has few operations, it begins with an attempt that costs next to nothing beside F. Of a fixed point, up to 4
+    unknowns, a few steps of plain iteration and then Newton's; of more, plain iteration as long as its rate says that
+    it will converge in 50 evaluations, or where one costs little, in 200. Of a root, up to 4 unknowns, Newton's steps
+    as long as each decreases R.
 
     ```python
     >>> import implicitax as ix

@@ -142,3 +142,52 @@ def test_the_matrix_free_derivative(n, spread):
     solve = ix.custom_fixed_point(F, rtol=1e-8, atol=1e-8)(lambda x0, a: jnp.asarray(x))
     gradient = jax.grad(lambda a: jnp.vdot(weights, solve(x, a)))(1.0)
     assert gradient == pytest.approx(float(weights @ x), rel=1e-7)  # the problem is linear in a
+
+
+# Roots.
+
+
+def wild(x, p):
+    """Two equations with poles and several roots; full steps of Newton's from x0 = (1, 1) often lead astray."""
+    return jnp.stack([x[0] ** 3 - p[0] * x[1] + jnp.sin(3 * x[1]), p[1] * jnp.exp(x[0]) - x[1] ** 2 - p[2]])
+
+
+def test_a_root_of_few_unknowns_begins_with_newtons_steps():
+    """x² = a from its own neighbourhood: quadratic, so as many evaluations as the closed form of Newton's iteration."""
+    sol = ix.root(lambda x, a: x**2 - a, jnp.array([1.5, 1.5]), jnp.array([2.0, 3.0]))
+    x, steps = np.array([1.5, 1.5]), 0
+    while np.max(np.abs(x**2 - np.array([2.0, 3.0]))) > np.finfo(float).eps ** (2 / 3):
+        x, steps = x - (x**2 - np.array([2.0, 3.0])) / (2 * x), steps + 1
+    assert steps - 1 <= int(sol.nit) <= steps  # the last correction is not needed where it is known to be small enough
+    np.testing.assert_allclose(sol.x, np.sqrt([2.0, 3.0]), rtol=1e-9)
+
+
+def test_no_fewer_wild_roots_are_found_than_without():
+    """With bounds, which the attempt does not know, the ladder has it all to itself. (Some have no root.)"""
+    rng = np.random.default_rng(3)
+    p = rng.uniform(0.2, 3.0, (300, 3))
+    solve = lambda p, **keywords: ix.root(wild, jnp.ones(2), p, throw=False, **keywords)
+    alone = jax.jit(jax.vmap(lambda p: solve(p, bounds=(-1e6, 1e6))))(p)
+    both = jax.jit(jax.vmap(solve))(p)
+    solved = np.asarray(both.success)
+    assert 200 < np.asarray(alone.success).sum() <= solved.sum()
+    residual = np.max(np.abs(jax.vmap(wild)(both.x, p)), axis=1)
+    assert np.all(residual[solved] < 1e-7)
+
+
+def test_what_the_attempt_of_a_root_does_not_solve():
+    """A first step that increases R, one out of the domain, and a singular A at x0: the ladder takes over from x0."""
+    for R, x0, root in (
+        (lambda x: jnp.arctan(x) - 0.5, 4.0, np.tan(0.5)),
+        (lambda x: jnp.log(x) + 2.0, 9.0, np.exp(-2.0)),
+        (lambda x: x**3 - 3 * x - 3.0, 1.0, 2.1038034027),
+    ):
+        np.testing.assert_allclose(ix.root(R, jnp.array([x0])).x[0], root, rtol=1e-8)
+
+
+def test_a_lane_that_needs_the_ladder_changes_no_other_by_a_bit():
+    R = lambda x, a: jnp.arctan(x - a) - 0.5
+    solve = jax.jit(jax.vmap(lambda a: jax.value_and_grad(lambda a: ix.root(R, jnp.zeros(2), a).x[0])(a)))
+    for got, want in zip(solve(jnp.array([0.3, -4.0])), solve(jnp.array([0.3, 0.3]))):
+        assert float(got[0]) == float(want[0])
+        assert np.isfinite(got[1])
