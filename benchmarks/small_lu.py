@@ -2,7 +2,7 @@
 
 For n unknowns, one system `A y = b`, and 4096 of them under `vmap`, in float64: the time to compile, and to run, with
 `implicitax.SmallLU` and with LAPACK's LU through `lineax.LU`, in one process, repeats interleaved, medians. The
-constant `SMALL` in `implicitax/_linear/__init__.py` is read off this table.
+constant `SMALL` in `implicitax/_linear/small_lu.py` is read off this table.
 
 Measured on 2026-11-23, 2 cores (x86-64), JAX 0.10.2: from n = 5 on the unrolled one takes 4 times as long to compile
 and more, and at n = 8 it is slower under `vmap` too.

@@ -16,17 +16,7 @@ from .._rule import Found
 from .._solve import Inputs, Job, run
 from .lanes import Axes
 
-# What the lanes of a chunk may take. Measured on 2026-11-25, JAX 0.10.2, float64, two busy cores of an AMD EPYC, 1 MB
-# of L2 cache each: the time relative to one `vmap` over all lanes, medians of interleaved runs, by lanes in a chunk.
-#   2 unknowns, 2 parameters, 10^6 lanes          512    1024   2048   4096   8192
-#     value, on one device                        0.38   0.33   0.30   0.29   0.32
-#     value and gradient, on one device           0.34   0.32   0.29   0.32   0.41
-#     value, on two                               0.36   0.33   0.31   0.28   0.37
-#     value and gradient, on two                  0.39   0.33   0.29   0.27   0.33
-#   x = tanh(Wx + b), value and gradient           16     64     256    1024   4096
-#     20 unknowns, 20,000 lanes                   0.94   0.69   0.57   0.65   0.78
-#     100 unknowns, 2,000 lanes                   0.58   0.52   0.65   0.86
-# The rule of `fitting` takes 4096, 256 and 64 lanes.
+# What the lanes of a chunk may take, in bytes: `benchmarks/chunks.py` has the table.
 _CACHE = 2**20
 _DEVICE = 2**30  # elsewhere there is no such cache, and a device wants all the lanes it can get (not measured)
 
