@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool
 
 # What XLA on CPU makes of a small program ---------------------------------------------------------------------------
 
-FEW = 8  # entries over which a reduction is written out
+WRITTEN_OUT = 8  # entries over which a reduction is written out
 COPIED = 1000  # unknowns up to which what a branch copies costs less than what it saves
 
 
@@ -25,7 +25,7 @@ def fold(op: Callable[[Array, Array], Array], a: Array, reduction: Callable[[Arr
 
     Written out if they are few. XLA on CPU reserves memory for each reduction of a program, on every call: 0.1 µs.
     """
-    if not 1 <= a.size <= FEW:
+    if not 1 <= a.size <= WRITTEN_OUT:
         return reduction(a)
     entries = a.reshape(-1)
     return functools.reduce(op, [entries[i] for i in range(a.size)])

@@ -9,7 +9,7 @@ from .._solution import Solution, Status
 
 # Distinct in lightness as well as in hue, so that a grey print can be read.
 INK, GREY, LIGHT, DARK = "#1a1a1a", "#808080", "#e08a1e", "#1f4e8c"
-_FEW = 12  # lanes up to which each is drawn by itself
+_LINES = 12  # lanes up to which each is drawn by itself
 
 
 def plot_convergence(sol: Solution, ax: Any = None) -> Any:
@@ -91,7 +91,7 @@ def curve(ax: Any, values: np.ndarray, label: str, colour: str, every: int = 1) 
     rows = np.atleast_2d(np.where(np.isfinite(values) & (values > 0), values, np.nan))
     rows = rows[:, np.any(np.isfinite(rows), axis=0)] if rows.shape[0] > 1 else rows
     at = every * np.arange(rows.shape[1])
-    if rows.shape[0] <= _FEW:
+    if rows.shape[0] <= _LINES:
         for i, row in enumerate(rows):
             ax.plot(at, row, color=colour, linewidth=1.4, label=None if i else label)
         return

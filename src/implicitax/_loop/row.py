@@ -169,7 +169,7 @@ class Row(NamedTuple):
 
 def _where_bad(finite: Bool[Array, ""], residual: Leaves, component: Int[Array, ""]) -> Int[Array, ""]:
     """The first component that is not finite, sought only where there is one; else as it was."""
-    if _tree.size(residual) <= _xla.FEW:
+    if _tree.size(residual) <= _xla.WRITTEN_OUT:
         return jnp.where(finite, component, _tree.first_bad(residual))
     seek = lambda: jnp.where(finite, component, _tree.first_bad(residual))
     return _xla.if_all(finite, lambda: component, seek)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Inexact, Int
 
 from .. import _xla
-from .._xla import FEW, fold
+from .._xla import WRITTEN_OUT, fold
 
 Leaves: TypeAlias = tuple[Array, ...]
 
@@ -36,7 +36,7 @@ def dot(a: Leaves, b: Leaves) -> Float[Array, ""]:
 
     def each(ai: Array, bi: Array) -> Array:
         ai, bi = ai.astype(dtype), bi.astype(dtype)
-        return fold(jnp.add, ai * bi, jnp.sum) if ai.size <= FEW else jnp.vdot(ai, bi)
+        return fold(jnp.add, ai * bi, jnp.sum) if ai.size <= WRITTEN_OUT else jnp.vdot(ai, bi)
 
     return sum(map(each, a, b), jnp.zeros((), dtype))
 
@@ -55,7 +55,7 @@ def products(rows: tuple[Array, ...], vector: Leaves) -> Float[Array, " m"]:
 
 def matvec(matrix: Inexact[Array, "m n"], vector: Inexact[Array, " n"]) -> Inexact[Array, " m"]:
     """A v."""
-    if vector.size > FEW:
+    if vector.size > WRITTEN_OUT:
         return matrix @ vector
     return functools.reduce(jnp.add, [matrix[:, j] * vector[j] for j in range(vector.size)])
 
@@ -92,7 +92,7 @@ def where(predicate: Bool[Array, ""], a: Any, b: Any) -> Any:
 
 def where_seldom(predicate: Bool[Array, ""], a: Callable[[], Leaves], b: Leaves) -> Leaves:
     """a() if predicate else b, without a pass over either where the predicate is false everywhere."""
-    if size(b) <= FEW:
+    if size(b) <= WRITTEN_OUT:
         return where(predicate, a(), b)
     return _xla.if_any(predicate, lambda: where(predicate, a(), b), lambda: b)
 
