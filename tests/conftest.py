@@ -1,10 +1,33 @@
-"""Every test runs in float64 unless it asks otherwise; doctests run as a user's first session does, in float32."""
+"""Every test runs in float64 unless it asks otherwise; doctests run as a user's first session does, in float32.
+
+Nearly all the time of the tests is XLA's, which optimises programs that run once. So they are compiled with the flags
+below, also in the processes that tests start, unless `IMPLICITAX_XLA_DEFAULTS=1` (`make test-default-flags`).
+"""
 
 import gc
+import os
 from collections.abc import Iterator
 
 import jax
 import pytest
+
+# Before JAX makes its backend, which reads them. What the user has set comes last, and so it holds.
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"  # the other cores have tests of their own
+)
+if os.environ.get("IMPLICITAX_XLA_DEFAULTS", "0") == "0" and QUICK not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
+
+
+# Files that take longest, so that no worker is left with one of them at the end (`--dist loadfile`).
+LONGEST = ("docs", "peers", "adjoint", "roots", "batch", "sweep", "cli_diagnose", "reference", "diagnose", "methods")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    names = [f"test_{name}" for name in LONGEST]
+    rank = lambda item: names.index(item.path.stem) if item.path.stem in names else len(names)
+    items.sort(key=rank)
 
 
 @pytest.fixture(autouse=True)

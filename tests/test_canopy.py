@@ -1,22 +1,21 @@
 """The weather file of `examples/canopy.py`: what is wrong with a bad one is said in a line."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+import scripts
 
 SCRIPT = Path(__file__).parent.parent / "examples" / "canopy.py"
 COLUMNS = "day_of_year,hour,air_temperature,vapour_pressure,shortwave,wind_speed,co2,pressure"
 GOOD = "180,12.5,298.15,1500,700,2,420,97000"
 
 
-def run(tmp_path: Path, text: str | None) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, text: str | None) -> scripts.Done:
     path = tmp_path / "weather.csv"
     if text is not None:
         path.write_text(text)
-    command = [sys.executable, "-W", "error", str(SCRIPT), "--forcing", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return scripts.run(SCRIPT, tmp_path, "--forcing", str(path))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """What the documents show is run: every ```python block, every example, and every output that a comment promises."""
 
 import re
-import subprocess
-import sys
 import textwrap
 import types
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import implicitax as ix
+import scripts
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -38,9 +37,7 @@ def promised(code: str) -> list[str]:
 
 def run(path: Path, folder: Path, *arguments: str) -> str:
     """What a script prints. In a process of its own, since it may set JAX's precision; a warning is an error."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(path), *arguments], cwd=folder, capture_output=True, text=True, timeout=900
-    )
+    done = scripts.run(path, folder, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

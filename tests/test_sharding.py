@@ -75,7 +75,7 @@ print("sharded as one")
 
 def test_shard_map_and_sharded_arrays():
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
     }
     run = subprocess.run(
