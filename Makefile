@@ -6,12 +6,16 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo models test check lint types docs format bench dist test-lowest clean
+.PHONY: help demo models test test-default-flags test-default-flags-short check lint types docs rooms format bench dist
+.PHONY: test-lowest clean
 
 help:
 	@echo "make demo         solve and differentiate two small systems, and draw them in demo.png"
 	@echo "make models       solve the four models of examples/ at full size, and draw docs/images/*.png"
 	@echo "make test         run all tests"
+	@echo "make test-default-flags        the same, compiled as a user's programs are: half an hour"
+	@echo "make test-default-flags-short  of these the lanes, the accuracy, several devices"
+	@echo "make rooms        draw the rooms of the package in docs/images/rooms.png"
 	@echo "make check        what a change has to pass: lint, types, docs, test"
 	@echo "make format       format the code, and repair what ruff can repair"
 	@echo "make docs         build the pages in site/"
@@ -31,8 +35,20 @@ models: $(VENV)/.installed-dev
 		$(BIN)/python examples/$$model.py --full --figure docs/images/$$model.png; \
 	done
 
+# A file is run by one worker, so that what it compiles once is compiled once; the longest come first.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# tests/conftest.py has XLA compile quickly, which programs that run once want.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto
+	$(PYTEST)
+
+test-default-flags: $(VENV)/.installed-dev
+	IMPLICITAX_XLA_DEFAULTS=1 $(PYTEST)
+
+# What may depend on how XLA optimises: accuracy, what one lane does to another, the typing inside `shard_map`.
+SHORT := $(addprefix tests/test_,reference.py batch.py sharding.py xla.py attempt.py)
+test-default-flags-short: $(VENV)/.installed-dev
+	IMPLICITAX_XLA_DEFAULTS=1 $(PYTEST) $(SHORT)
 
 # The tests come last, so that their summary is what one sees.
 check: lint types docs test
@@ -46,6 +62,9 @@ types: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+rooms: $(VENV)/.installed-dev
+	$(BIN)/python tests/rooms.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
