@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import optimistix as optx
 from rich.console import Console
@@ -19,8 +20,9 @@ import implicitax as ix
 
 from .measure import duration
 
-_RUNS = 9  # of all contestants in turn, of which the median is taken
+_RUNS, _QUICK_RUNS = 9, 3  # of all contestants in turn, of which the median is taken
 _TOLERANCE = 1e-10
+_DENSE = 1000  # unknowns up to which a matrix is built
 
 
 class Problem(NamedTuple):
@@ -40,7 +42,7 @@ def problems(quick: bool) -> list[Problem]:
 
     rng = np.random.default_rng(0)
     x0, theta = jnp.array([1.5, 3.5]), jnp.array([10.0, 3.0])
-    lanes, n, large = (1000, 50, 10_000) if quick else (100_000, 300, 100_000)
+    lanes, n, large = (100, 50, 10_000) if quick else (100_000, 300, 100_000)
     W = jnp.asarray(0.7 * rng.normal(size=(n, n)) / np.sqrt(n))
     dense = lambda x, b: jnp.tanh(W @ x + b)
     stencil = lambda x, b: jnp.tanh(0.49 * (jnp.roll(x, 1) + jnp.roll(x, -1)) + b)
@@ -62,7 +64,13 @@ def contestants(problem: Problem) -> dict[str, Callable[[Any], Any]]:
 
     def optimistix(theta: Any) -> Any:
         solver = optx.FixedPointIteration(rtol=_TOLERANCE, atol=_TOLERANCE)
-        one = lambda theta: optx.fixed_point(problem.F, solver, problem.x0, theta, max_steps=10_000, throw=False).value
+        # By default it builds the matrix.
+        krylov = lx.BiCGStab(rtol=_TOLERANCE, atol=_TOLERANCE)
+        options = {"adjoint": optx.ImplicitAdjoint(krylov)} if problem.x0.size > _DENSE else {}
+        find = lambda theta: optx.fixed_point(
+            problem.F, solver, problem.x0, theta, max_steps=10_000, throw=False, **options
+        )
+        one = lambda theta: find(theta).value
         return (jax.vmap(one) if problem.many else one)(theta)
 
     @jax.custom_jvp
@@ -77,7 +85,7 @@ def contestants(problem: Problem) -> dict[str, Callable[[Any], Any]]:
         return x, jnp.linalg.solve(A, B_theta)
 
     found = {"implicitax": ours, "Optimistix": optimistix}
-    if problem.x0.size <= 1000:  # it builds the matrix
+    if problem.x0.size <= _DENSE:  # it builds the matrix
         found["by hand"] = jax.vmap(by_hand) if problem.many else by_hand
     return found
 
@@ -85,10 +93,11 @@ def contestants(problem: Problem) -> dict[str, Callable[[Any], Any]]:
 def measure_all(console: Console, quick: bool) -> list[dict[str, Any]]:
     """Prints the table; returns its rows, times in seconds."""
     rows: list[dict[str, Any]] = []
+    runs = _QUICK_RUNS if quick else _RUNS
     with jax.enable_x64(True), Progress(console=Console(stderr=True), transient=True) as bar:
         for problem in bar.track(problems(quick), description="measuring"):
-            rows += _measure(problem)
-    table = Table(title=f"jax {jax.__version__}, {jax.devices()[0].device_kind}, float64, compiled; medians of {_RUNS}")
+            rows += _measure(problem, runs)
+    table = Table(title=f"jax {jax.__version__}, {jax.devices()[0].device_kind}, float64, compiled; medians of {runs}")
     for column in ("problem", "", "value", "value and gradient", "compiling both", "max|F(x) − x|"):
         table.add_column(column, justify="left" if column in ("problem", "") else "right")
     for row in rows:
@@ -98,7 +107,7 @@ def measure_all(console: Console, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def _measure(problem: Problem) -> list[dict[str, Any]]:
+def _measure(problem: Problem, runs: int) -> list[dict[str, Any]]:
     compiled, compiling, residuals = {}, {}, {}
     for who, solve in contestants(problem).items():
         start = time.perf_counter()
@@ -110,7 +119,7 @@ def _measure(problem: Problem) -> list[dict[str, Any]]:
         x = value(problem.theta)
         residuals[who] = float(jnp.max(jnp.abs(F(x, problem.theta) - x)))
     times: dict[tuple[str, int], list[float]] = {}
-    for _ in range(_RUNS):
+    for _ in range(runs):
         for who, programs in compiled.items():
             for i, program in enumerate(programs):
                 start = time.perf_counter()
