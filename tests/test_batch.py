@@ -152,6 +152,24 @@ def test_linear_solvers_agree(small, linear_solver):
     np.testing.assert_allclose(reverse, difference, rtol=1e-4)
 
 
+def test_where_a_failed_row_is_returned(small):
+    """One that got nowhere at its guess: where it ends is for rounding to decide, and its neighbours depend on it. One
+    that was on its way at the best point it has seen."""
+    sol = ix.fixed_point(small, small.x0, P, batch_axis=0, throw=False)
+    for name, leaf in sol.x.items():
+        np.testing.assert_array_equal(leaf[small.jump], small.x0[name][small.jump])
+        assert np.all(np.any(leaf[~small.jump] != small.x0[name][~small.jump], axis=1))
+    residual = jnp.abs(small.flat(small(sol.x, P)) - small.flat(sol.x))
+    np.testing.assert_allclose(sol.residual, jnp.max(residual, axis=1), rtol=1e-2)
+
+    slow = lambda x, a: x + a[:, None] * (jnp.cos(x) - x)
+    short = ix.fixed_point(
+        slow, jnp.ones((3, 2)), jnp.array([0.9, 0.2, 0.9]), solver=ix.Picard(), batch_axis=0, max_steps=15, throw=False
+    )
+    np.testing.assert_array_equal(short.status, [0, ix.Status.STEP_LIMIT, 0])
+    assert np.all(np.abs(short.x[1] - 0.7390851332) < 0.02)
+
+
 def test_failed_rows_are_loud(small):
     def x(p):
         return ix.fixed_point(small, small.x0, p, batch_axis=0, throw=False).x["T"]

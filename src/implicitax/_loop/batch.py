@@ -10,6 +10,7 @@ from .._solution import Status
 from .row import Carry, Judged, Limits, Row
 
 _CHANGED = 0.1  # relative change of the residual of a failed row at which it is tried again
+_NOWHERE = 0.1  # of the error at its guess: what a row that got somewhere has fallen below
 
 
 class Quiet(NamedTuple):
@@ -17,6 +18,12 @@ class Quiet(NamedTuple):
 
     now: Bool[Array, ""]
     before: Bool[Array, ""]
+    last: Bool[Array, ""]  # at both, and no row has another setting to try
+
+    @classmethod
+    def of(cls, row: Row, each: Carry, before: Bool[Array, ""]) -> "Quiet":
+        now = ~jnp.any(each.status == Status.RUNNING)
+        return cls(now, before, now & before & ~jnp.any(row.retries(each)))
 
 
 def unfinished(carry: Carry, batch: bool) -> Bool[Array, ""]:
@@ -42,21 +49,30 @@ def _wait(row: Row, carry: Carry, judged: Judged, limits: Limits, quiet: Quiet) 
 
     Then one that had converged goes on if its neighbours have moved it out of the tolerance, and one that had failed
     if they have changed its residual, for they may have been the cause. If none of these is left, those that failed for
-    another reason are tried with the next setting.
+    another reason are tried with the next setting. When there is none, a failed row that got nowhere goes back to its
+    guess, and its neighbours go on: where a row without a solution ends is for rounding to decide, but its neighbours,
+    and their derivative, in which it is a constant, are to be functions of the problem.
     """
-    error = judged.error
+    error, given_up = judged.error, carry.setting == row.method.settings
     error_now = jnp.where(jnp.isfinite(error), error, jnp.inf)
-    changed = jnp.isfinite(error) & (jnp.abs(error - carry.error) > _CHANGED * carry.error)
+    changed = jnp.isfinite(error) & (jnp.abs(error - carry.error) > _CHANGED * carry.error) & ~given_up
     again = quiet.now & jnp.where(carry.status == Status.CONVERGED, error_now > 1, changed)
+    status = jnp.where(error <= 1, Status.CONVERGED, jnp.where(again, Status.RUNNING, carry.status))
+    failed = (status < 0) & ~given_up
+    gives_up = failed & quiet.last
+    assert carry.error_of_guess is not None
+    nowhere = gives_up & ~(carry.error <= _NOWHERE * carry.error_of_guess)
+    x = _tree.where_seldom(nowhere, lambda: limits.x0, carry.x)
     revisited = row.method.revisit(carry.x, carry.method)
     waiting = carry._replace(
-        status=jnp.where(error <= 1, Status.CONVERGED, jnp.where(again, Status.RUNNING, carry.status)),
+        x=x,
+        best=x,
+        status=status.astype(jnp.int32),
         method=_tree.where(again, revisited, carry.method),
         error=jnp.where(quiet.now, error_now, carry.error),
         residual=jnp.where(jnp.isfinite(error), judged.size, jnp.inf),
         stale=jnp.zeros_like(carry.stale),
-    )
-    waiting = waiting._replace(
-        status=waiting.status.astype(jnp.int32), waiting=~quiet.now | (~quiet.before & row.retries(waiting))
+        setting=jnp.where(gives_up, row.method.settings, carry.setting).astype(jnp.int32),
+        waiting=~quiet.now | gives_up | (~quiet.before & failed),
     )
     return row.renew(quiet.now & quiet.before & row.retries(waiting), waiting, limits)

@@ -9,7 +9,6 @@ from jaxtyping import Array, Bool
 from .. import _tree, _xla
 from .._methods import AbstractMethod
 from .._problem import Equations
-from .._solution import Status
 from .._tree import Leaves
 from . import batch
 from .batch import Quiet, unfinished
@@ -47,12 +46,13 @@ def iterate(search: Search, theta: Leaves, limits: Limits) -> Outcome:
     In a batch the residual is evaluated for all rows together, and the rest of the iteration is done row by row: each
     has its own method state, its own best point and its own verdict. A row that has ended stays where it is, at its
     best point, is judged again by every evaluation, and goes on if its neighbours have moved it out of the tolerance.
+    One that has failed and got nowhere is put back to its guess (`batch.py`).
     """
     problem, batch_axis, watch, x0 = search.problem, search.batch_axis, search.watch, limits.x0
     is_batch = batch_axis is not None
     rows = x0[0].shape[batch_axis] if is_batch else None
     dtype = _tree.work_dtype(x0)
-    row = Row(problem.kind, problem.size // (rows or 1), search.method, search.max_steps, dtype)
+    row = Row(problem.kind, problem.size // (rows or 1), search.method, search.max_steps, dtype, is_batch)
     evaluate = Evaluator(problem, search.method, theta, batch_axis, search.by_column)
 
     def advance(carry: Carry, residual: Leaves, A: Any, limits: Limits, quiet: Quiet) -> tuple[Carry, Seen]:
@@ -71,7 +71,7 @@ def iterate(search: Search, theta: Leaves, limits: Limits) -> Outcome:
 
     def body(carry: _Whole) -> _Whole:
         residual, A = evaluate(carry.each.x, unfinished(carry.each, is_batch))
-        quiet = Quiet(~jnp.any(carry.each.status == Status.RUNNING), carry.quiet)
+        quiet = Quiet.of(row, carry.each, carry.quiet)
         each, seen = advance(carry.each, residual, A, limits, quiet)
         return _Whole(each, quiet.now, watch.look(carry.record, seen))
 

@@ -29,6 +29,7 @@ class Carry(NamedTuple):
     pressed: Int[Array, "*rows"]  # the first unknown that lies against a bound at x; their number if none does
     setting: Int[Array, "*rows"]  # of the method's settings, the one in use
     waiting: Bool[Array, "*rows"]  # a row that has ended, but has to be looked at again
+    error_of_guess: Float[Array, "*rows"] | None  # of a row: as `error`, at x0
 
 
 class Limits(NamedTuple):
@@ -60,6 +61,7 @@ class Row(NamedTuple):
     method: AbstractMethod
     max_steps: int
     dtype: Any
+    is_one_of_many: bool  # in a batch
 
     def start(self, limits: Limits) -> Carry:
         x = limits.x0
@@ -85,6 +87,7 @@ class Row(NamedTuple):
             pressed=jnp.asarray(self.unknowns, jnp.int32),
             setting=zero,
             waiting=zero != 0,
+            error_of_guess=infinite if self.is_one_of_many else None,
         )
 
     def advance(self, carry: Carry, residual: Leaves, A: Any, limits: Limits) -> tuple[Carry, Judged]:
@@ -113,7 +116,7 @@ class Row(NamedTuple):
             (stale > method.patience, Status.STALLED),
             otherwise=Status.RUNNING,
         )
-        x, pressed = proposal.x, carry.pressed
+        x, pressed, first = proposal.x, carry.pressed, carry.error_of_guess
         if limits.bounds is not None:
             x = limits.bounds.shorten(carry.x, x)
             pressed = limits.bounds.pressed(x, limits.x0)
@@ -130,6 +133,7 @@ class Row(NamedTuple):
             pressed=pressed,
             setting=carry.setting,
             waiting=status != Status.RUNNING,
+            error_of_guess=None if first is None else jnp.where(carry.nfev == 0, error, first),
         )
         return following, Judged(residual, size, error)
 
