@@ -1,20 +1,16 @@
-"""Draws the rooms of the package, `docs/images/rooms.png`: `make rooms`, or `python docs/rooms.py`.
+"""Draws the rooms of the package, `docs/images/rooms.png`: `make rooms`, or `python tests/rooms.py`.
 
 A room is a file or a folder of `src/implicitax`, with the number of its lines. An arrow goes from a room to one that
 it imports, which is always further down. An arrow that a longer way of arrows replaces is left out.
 """
 
-import sys
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from test_house import MODULES, ROOMS, imports  # noqa: E402
+from test_house import MODULES, ROOMS, ROOT, imports
 
 INK, FILL, LINE = "#1a1a1a", "#dfe7f2", "#1f4e8c"
 SAYS = {
