@@ -47,17 +47,21 @@ def test_a_lane_on_a_higher_rung_changes_no_other_by_a_bit():
     np.testing.assert_array_equal(together.x[0], alone.x[0])
 
 
-def test_the_residual_is_lowered_once():
-    """The ladder, its retries and all: one loop, with one evaluation of R and its Jacobian."""
+@pytest.mark.parametrize(("more", "times"), [(0, 2), (150, 1)])
+def test_how_often_the_residual_is_lowered(more, times):
+    """The ladder, its retries and all: one loop, with one evaluation of R and its Jacobian. Another is that of the
+    first attempt, if R has few operations."""
     calls = []
 
     def R(x):
         calls.append(None)
+        for _ in range(more):
+            x = x + 0.0
         return jnp.stack([x[0] ** 2 - x[1] - 1, jnp.sin(x[0]) + x[1] ** 3 - 2])
 
     text = jax.jit(lambda x0: ix.root(R, x0, throw=False).x).lower(np.ones(2)).as_text()
     assert len(calls) == 1
-    assert text.count("stablehlo.sine") == 1
+    assert text.count("stablehlo.sine") == times
 
 
 def bratu(u, p):
