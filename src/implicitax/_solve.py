@@ -43,9 +43,9 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
     - `batch_axis`: the axis along which every leaf of x0 has the rows of a batch, where F is written for a batch. The
       rows may be weakly coupled. Each has its own acceleration, stopping, best point and status; one that has ended is
       frozen, and goes on if at the end its neighbours have moved it out of the tolerance. The derivative keeps every
-      coupling among the rows that were solved; one that failed is held constant, at its best point, or, if the error
-      there is still above a tenth of that at its guess, at its guess. For rows that are independent and an F written
-      for one, use `jax.vmap`.
+      coupling among the rows that were solved; one that failed is held constant, at its best point, or, if a component
+      of its residual is hardly smaller there than at its guess, at its guess. For rows that are independent and an F
+      written for one, use `jax.vmap`.
     - `bounds`: a pair (lower, upper), each None, a number, or a pytree prefix of x0. F is evaluated strictly inside
       only: a step is shortened in the components that it would take out. x0 must be inside.
     - `has_aux`: whether F returns a pair `(value, aux)`. `Solution.aux` is then `aux` at x, with derivatives.

@@ -3,6 +3,7 @@
 A look, with few repeats; `benchmarks/` in the repository has more problems, more peers, and the reasons.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -66,11 +67,9 @@ def contestants(problem: Problem) -> dict[str, Callable[[Any], Any]]:
         solver = optx.FixedPointIteration(rtol=_TOLERANCE, atol=_TOLERANCE)
         # By default it builds the matrix.
         krylov = lx.BiCGStab(rtol=_TOLERANCE, atol=_TOLERANCE)
-        options = {"adjoint": optx.ImplicitAdjoint(krylov)} if problem.x0.size > _DENSE else {}
-        find = lambda theta: optx.fixed_point(
-            problem.F, solver, problem.x0, theta, max_steps=10_000, throw=False, **options
-        )
-        one = lambda theta: find(theta).value
+        adjoint = optx.ImplicitAdjoint(krylov) if problem.x0.size > _DENSE else optx.ImplicitAdjoint()
+        find = functools.partial(optx.fixed_point, problem.F, solver, problem.x0, max_steps=10_000, throw=False)
+        one = lambda theta: find(theta, adjoint=adjoint).value
         return (jax.vmap(one) if problem.many else one)(theta)
 
     @jax.custom_jvp

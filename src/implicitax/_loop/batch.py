@@ -1,5 +1,6 @@
 """What the rows of a batch owe each other: a row that has ended waits, and goes on if its neighbours have moved it."""
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -10,7 +11,9 @@ from .._solution import Status
 from .row import Carry, Judged, Limits, Row
 
 _CHANGED = 0.1  # relative change of the residual of a failed row at which it is tried again
-_NOWHERE = 0.1  # of the error at its guess: what a row that got somewhere has fallen below
+# A row got nowhere if a component of its residual is still this part of what it was at the guess, and this many times
+# its tolerance, which rounding is not.
+_NOWHERE, _CLEARLY = 0.1, 1e3
 
 
 class Quiet(NamedTuple):
@@ -60,8 +63,7 @@ def _wait(row: Row, carry: Carry, judged: Judged, limits: Limits, quiet: Quiet) 
     status = jnp.where(error <= 1, Status.CONVERGED, jnp.where(again, Status.RUNNING, carry.status))
     failed = (status < 0) & ~given_up
     gives_up = failed & quiet.last
-    assert carry.error_of_guess is not None
-    nowhere = gives_up & ~(carry.error <= _NOWHERE * carry.error_of_guess)
+    nowhere = gives_up & _got_nowhere(carry, judged, limits)
     x = _tree.where_seldom(nowhere, lambda: limits.x0, carry.x)
     revisited = row.method.revisit(carry.x, carry.method)
     waiting = carry._replace(
@@ -76,3 +78,14 @@ def _wait(row: Row, carry: Carry, judged: Judged, limits: Limits, quiet: Quiet) 
         waiting=~quiet.now | gives_up | (~quiet.before & failed),
     )
     return row.renew(quiet.now & quiet.before & row.retries(waiting), waiting, limits)
+
+
+def _got_nowhere(carry: Carry, judged: Judged, limits: Limits) -> Bool[Array, ""]:
+    """Whether a component of the residual is clearly not 0, and hardly better than at the guess."""
+    assert carry.at_guess is not None
+
+    def each(r: Array, tolerance: Array, guess: Array) -> Array:
+        return jnp.any(~(jnp.abs(r) <= jnp.maximum(_CLEARLY * tolerance, _NOWHERE * jnp.abs(guess))))
+
+    stuck = map(each, judged.residual, limits.tolerance.at(carry.x), carry.at_guess)
+    return functools.reduce(jnp.logical_or, stuck)

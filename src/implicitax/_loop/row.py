@@ -29,7 +29,7 @@ class Carry(NamedTuple):
     pressed: Int[Array, "*rows"]  # the first unknown that lies against a bound at x; their number if none does
     setting: Int[Array, "*rows"]  # of the method's settings, the one in use
     waiting: Bool[Array, "*rows"]  # a row that has ended, but has to be looked at again
-    error_of_guess: Float[Array, "*rows"] | None  # of a row: as `error`, at x0
+    at_guess: Leaves | None  # of a row of a batch: the residual at x0
 
 
 class Limits(NamedTuple):
@@ -87,7 +87,7 @@ class Row(NamedTuple):
             pressed=jnp.asarray(self.unknowns, jnp.int32),
             setting=zero,
             waiting=zero != 0,
-            error_of_guess=infinite if self.is_one_of_many else None,
+            at_guess=x if self.is_one_of_many else None,
         )
 
     def advance(self, carry: Carry, residual: Leaves, A: Any, limits: Limits) -> tuple[Carry, Judged]:
@@ -116,7 +116,7 @@ class Row(NamedTuple):
             (stale > method.patience, Status.STALLED),
             otherwise=Status.RUNNING,
         )
-        x, pressed, first = proposal.x, carry.pressed, carry.error_of_guess
+        x, pressed, at_guess = proposal.x, carry.pressed, carry.at_guess
         if limits.bounds is not None:
             x = limits.bounds.shorten(carry.x, x)
             pressed = limits.bounds.pressed(x, limits.x0)
@@ -133,11 +133,11 @@ class Row(NamedTuple):
             pressed=pressed,
             setting=carry.setting,
             waiting=status != Status.RUNNING,
-            error_of_guess=None if first is None else jnp.where(carry.nfev == 0, error, first),
+            at_guess=at_guess and _tree.where_seldom(carry.nfev == 0, lambda: residual, at_guess),
         )
         return following, Judged(residual, size, error)
 
-    def retries(self, carry: Carry) -> Bool[Array, ""]:
+    def retries(self, carry: Carry) -> Bool[Array, "*rows"]:
         """Whether the method has another setting for what has just failed."""
         lost = (carry.status < 0) & (carry.status != Status.STEP_LIMIT) & jnp.isfinite(carry.error)
         return _xla.once(lost & (carry.setting + 1 < self.method.settings))
