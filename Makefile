@@ -46,7 +46,7 @@ test-default-flags: $(VENV)/.installed-dev
 	IMPLICITAX_XLA_DEFAULTS=1 $(PYTEST)
 
 # What may depend on how XLA optimises: accuracy, what one lane does to another, the typing inside `shard_map`.
-SHORT := $(addprefix tests/test_,reference.py batch.py sharding.py xla.py attempt.py)
+SHORT := $(addprefix tests/test_,reference.py batch.py sharding.py xla.py)
 test-default-flags-short: $(VENV)/.installed-dev
 	IMPLICITAX_XLA_DEFAULTS=1 $(PYTEST) $(SHORT)
 
