@@ -40,8 +40,8 @@ from .._rule import RowKrylov
 from .._rule.rows import LinearSolver
 from .._tree import Leaves
 
-# Unknowns up to which n tangents of F an iteration cost less than the iterations that they save: `docs/robustness.md`,
-# evaluations of PseudoTransient and of Anderson on the small maps.
+# Unknowns up to which n tangents of F an iteration cost less than the iterations that they save: `docs/robustness.md`
+# has the evaluations of PseudoTransient and of Anderson on the small maps.
 FEW = 8
 # Unknowns up to which the n tangents that fill a matrix cost less than the products of a Krylov method: of a fixed
 # point, where A = ∂F/∂x − I is as a rule close to −I and few products are enough; and of a root. `docs/speed.md`,
@@ -54,8 +54,8 @@ RETRIES = ((5, 0.5), (10, 0.2), (3, 0.05))
 MEMORY, WARMUP, RESTARTS = 10, 30, 4
 RESTARTS_OF_FEW = 3
 
-# The first attempt. F has so few operations that compiling it three times is cheaper than what that saves: `docs/
-# speed.md`, "compile": F of 1,000 operations, and what each regime of "small" costs with and without.
+# The first attempt. F has so few operations that compiling it three times costs less than what the attempt saves:
+# `docs/speed.md`, the regimes "compile" (F of 1,000 operations) and "small".
 SIMPLE = 150
 LIMIT, PLAIN = 40, 15  # evaluations of the attempt with Newton's steps, and those of plain iteration before them
 OURS, ROBUST = 2e4, 2e5  # what an iteration of plain iteration, and of a robust method, cost beside F, in its entries
