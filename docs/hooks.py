@@ -3,6 +3,7 @@
 A script is made of cells, as editors know them: `# %% [markdown]` begins a text in comments, `# %%` a piece of code.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,10 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import scripts  # noqa: E402
+
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 # Where a file of the repository is in the site.
@@ -66,8 +71,11 @@ def from_script(path: Path) -> str:
 
 
 def run(code: str, path: Path) -> list[str]:
-    """What each cell prints; in a process of its own, since a script may set JAX's precision."""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    """What each cell prints; in a process of its own, since a script may set JAX's precision. Compiled quickly: no page
+    shows a time."""
+    environment = os.environ | {"XLA_FLAGS": scripts.QUICK}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"{path.name} failed:\n{done.stderr}")
     return done.stdout.split(f"{END}\n")[1:]

@@ -11,14 +11,11 @@ from collections.abc import Iterator
 import jax
 import pytest
 
-# Before JAX makes its backend, which reads them. What the user has set comes last, and so it holds.
-QUICK = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    " --xla_cpu_parallel_codegen_split_count=1"  # the other cores have tests of their own
-)
-if os.environ.get("IMPLICITAX_XLA_DEFAULTS", "0") == "0" and QUICK not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
+import scripts
 
+# Before JAX makes its backend, which reads them. What the user has set comes last, and so it holds.
+if os.environ.get("IMPLICITAX_XLA_DEFAULTS", "0") == "0" and scripts.QUICK not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{scripts.QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
 
 # Files that take longest, so that no worker is left with one of them at the end (`--dist loadfile`).
 LONGEST = ("docs", "peers", "adjoint", "roots", "batch", "sweep", "cli_diagnose", "reference", "diagnose", "methods")

@@ -9,6 +9,12 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+# Flags of XLA under which a program that runs once, and a test is one, takes least time.
+QUICK = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1"  # the other cores have tests of their own
+)
+
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["implicitax"])
 
