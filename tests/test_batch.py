@@ -147,7 +147,7 @@ def test_linear_solvers_agree(small, linear_solver):
         x = small.flat(ix.fixed_point(held, small.x0, p, batch_axis=0).x)
         return jnp.sum(jnp.where(small.jump[:, None], 0, x / small.units))
 
-    h = 1e-5
+    h = 1e-4  # the error of x, divided by this, is far below what is compared
     difference = [(of_held(P + h * e) - of_held(P - h * e)) / (2 * h) for e in np.eye(2)]
     np.testing.assert_allclose(reverse, difference, rtol=1e-4)
 
