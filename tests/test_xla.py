@@ -158,3 +158,18 @@ def test_a_custom_rule_is_forgotten_in_a_scan():
     # y − sin(x) = 0, by the rule of `_rule/implicit.py`.
     solved = lambda x: ix.root(lambda y, x: y - jnp.sin(x), 0.1, x).x
     assert float(jax.grad(jax.grad(of(solved)))(0.4)) == pytest.approx(-np.sin(0.4))
+
+
+def test_where_is_no_call():
+    a = jnp.arange(3.0)
+    assert "jit" in str(jax.make_jaxpr(jnp.where)(True, a, a))
+    assert "jit" not in str(jax.make_jaxpr(_xla.where)(True, a, a))
+
+
+@pytest.mark.parametrize("condition", [True, np.array([True, False, True]), np.array([[True], [False]])])
+@pytest.mark.parametrize("a", [1, 2.5, np.float32(1.5), np.arange(3, dtype=np.int32), np.ones((2, 1))])
+@pytest.mark.parametrize("b", [0, jnp.inf, np.int32(3), np.arange(3, dtype=np.float32), np.ones((), np.float64)])
+def test_where_is_that_of_jax(condition, a, b):
+    got, want = _xla.where(condition, a, b), jnp.where(condition, a, b)
+    np.testing.assert_array_equal(got, want)
+    assert jax.typeof(got) == jax.typeof(want)

@@ -55,4 +55,4 @@ def raise_where(
         passed = _xla.if_any(failed, call, lambda failed, *_: jnp.ones_like(failed), failed, *numbers)
         # The value must depend on the check, or the compiler drops it.
         passed = jnp.all(passed)
-        return jax.tree.map(lambda leaf: jnp.where(passed, leaf, jnp.zeros_like(leaf)), values)
+        return jax.tree.map(lambda leaf: _xla.where(passed, leaf, jnp.zeros_like(leaf)), values)

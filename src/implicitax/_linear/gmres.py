@@ -73,7 +73,7 @@ def gmres(
 
     start = _xla.varying(_Progress(_tree.zeros_like(b), b, size, jnp.zeros((), jnp.int32)), b)
     end = jax.lax.while_loop(again, once_more, start)
-    return end.x, end.norm / jnp.where(size > 0, size, 1)
+    return end.x, end.norm / _xla.where(size > 0, size, 1)
 
 
 def _extend(product: Callable[[Leaves], Leaves], cycle: _Cycle) -> _Cycle:
@@ -87,15 +87,15 @@ def _extend(product: Callable[[Leaves], Leaves], cycle: _Cycle) -> _Cycle:
         w = tuple(wi - jnp.tensordot(coefficients.astype(wi.dtype), v, axes=1) for wi, v in zip(w, basis))
         h = h + coefficients
     length = _tree.norm(w)
-    inverse = jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)
+    inverse = _xla.where(length > 0, 1 / _xla.where(length > 0, length, 1), 0)
     basis = tuple(v.at[k + 1].set((inverse * wi).astype(v.dtype)) for v, wi in zip(basis, w))
 
     # The rotations so far, then the one of the rows k and k + 1.
     column = cycle.Q @ h.at[k + 1].set(length)
     a, c = column[k], column[k + 1]
     hypotenuse = jnp.hypot(a, c)
-    safe = jnp.where(hypotenuse > 0, hypotenuse, 1)
-    cosine, sine = jnp.where(hypotenuse > 0, a / safe, 1), c / safe
+    safe = _xla.where(hypotenuse > 0, hypotenuse, 1)
+    cosine, sine = _xla.where(hypotenuse > 0, a / safe, 1), c / safe
     turn = jnp.stack([jnp.stack([cosine, sine]), jnp.stack([-sine, cosine])])
     rows = jnp.stack([k, k + 1])
     return _Cycle(
@@ -113,8 +113,8 @@ def _minimise(cycle: _Cycle, x: Leaves) -> Leaves:
     # Columns that have not been reached, and those of a singular A, get the coefficient 0.
     diagonal = jnp.diagonal(cycle.R)
     used = (jnp.arange(m) < cycle.k) & (diagonal > 0)
-    R = cycle.R[:m] + jnp.diag(jnp.where(used, 0, 1 - diagonal))
-    y = jax.scipy.linalg.solve_triangular(R, jnp.where(used, cycle.g[:m], 0))
+    R = cycle.R[:m] + jnp.diag(_xla.where(used, 0, 1 - diagonal))
+    y = jax.scipy.linalg.solve_triangular(R, _xla.where(used, cycle.g[:m], 0))
     return tuple(
         (xi + jnp.tensordot(y.astype(v.dtype), v[:m], axes=1)).astype(xi.dtype) for xi, v in zip(x, cycle.basis)
     )

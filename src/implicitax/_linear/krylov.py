@@ -52,7 +52,7 @@ class Krylov(lx.AbstractLinearSolver[lx.AbstractLinearOperator]):
 
         def again() -> tuple[PyTree[Array], Array]:
             other, ok = solve(robust)
-            return jax.tree.map(lambda a, b: jnp.where(solved, a, b), (y, solved), (other, ok))
+            return jax.tree.map(lambda a, b: _xla.where(solved, a, b), (y, solved), (other, ok))
 
         y, solved = _xla.if_all(solved, lambda: (y, solved), again)
         return y, lx.RESULTS.where(solved, lx.RESULTS.successful, lx.RESULTS.max_steps_reached), {}

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, Inexact, PyTree
 
-from .. import _tree
+from .. import _tree, _xla
 from .dense import State
 
 # Rows up to which the unrolled decomposition pays: the table of `benchmarks/small_lu.py`.
@@ -55,8 +55,8 @@ def factorise(rows: Entries) -> Factors:
 
 def _exchange(swap: Array, upper: list[Array], lower: list[Array]) -> tuple[list[Array], list[Array]]:
     return (
-        [jnp.where(swap, low, up) for up, low in zip(upper, lower)],
-        [jnp.where(swap, up, low) for up, low in zip(upper, lower)],
+        [_xla.where(swap, low, up) for up, low in zip(upper, lower)],
+        [_xla.where(swap, up, low) for up, low in zip(upper, lower)],
     )
 
 

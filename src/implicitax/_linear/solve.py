@@ -82,7 +82,7 @@ def solve(
     # Normalised, so that the solver's absolute tolerance is one relative to b.
     scaled = _tree.mul(inverse, b)
     size = _tree.max_norm(scaled)
-    unit = tuple((leaf / jnp.where(size > 0, size, 1)).astype(leaf.dtype) for leaf in scaled)
+    unit = tuple((leaf / _xla.where(size > 0, size, 1)).astype(leaf.dtype) for leaf in scaled)
     y, ok = _apply(solver, operator, unit)
     if not isinstance(solver, NeumannSeries):
         ok &= _solves(_tree.ravel(operator.mv(y)), _tree.ravel(unit), jnp.zeros(())) & ~_has_zero_row(operator)
@@ -114,4 +114,4 @@ def _has_zero_row(operator: lx.FunctionLinearOperator) -> Bool[Array, ""]:
 
 
 def _or_one(values: Array) -> Array:
-    return jnp.where(values > 0, values, 1)
+    return _xla.where(values > 0, values, 1)

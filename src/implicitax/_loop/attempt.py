@@ -72,7 +72,7 @@ def attempt(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> Ou
         rest = search._replace(max_steps=search.max_steps - quick.limit)
         outcome = iterate(rest, theta, limits._replace(x0=end.start))
         # Where the guess is no point of the domain, that is all there is to say.
-        spent = jnp.where(outcome.nfev > 1, found.nfev, 0)
+        spent = _xla.where(outcome.nfev > 1, found.nfev, 0)
         outcome = outcome._replace(nit=outcome.nit + spent, nfev=outcome.nfev + spent)
         # Not `solved`, of which XLA on CPU would make a kernel before the branch.
         return _tree.where(end.error <= 1, found, outcome)
@@ -88,7 +88,7 @@ def _plain(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _En
         residual = problem.residual(carry.x, theta)
         error, first = error_at(problem.kind, carry.x, residual, limits.tolerance), carry.nfev <= quick.plain_steps
         latest = error / carry.error
-        rate = jnp.where(first, latest, jnp.sqrt(carry.rate * jnp.sqrt(carry.rate * latest)))
+        rate = _xla.where(first, latest, jnp.sqrt(carry.rate * jnp.sqrt(carry.rate * latest)))
         fast = error * rate ** (quick.plain - carry.nfev).astype(error.dtype) <= 1
         running = (error > 1) & jnp.isfinite(error) & (carry.nfev < quick.plain) & (fast | first)
         x = _tree.where(running, _tree.axpy(1, residual, carry.x), carry.x)
@@ -115,7 +115,7 @@ def _newton(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _E
     def follow(carry: _Carry, residual: Leaves, step: Leaves, error: Array, go_on: Any) -> _Carry:
         running = (error > 1) & jnp.isfinite(error) & (carry.nfev < quick.limit) & go_on
         x = _tree.where(running, _tree.axpy(1, step, carry.x), carry.x)
-        streak = jnp.where(error < carry.error, carry.streak + 1, 0)
+        streak = _xla.where(error < carry.error, carry.streak + 1, 0)
         return _Carry(x, error, _tree.largest(residual), streak, _xla.one_more(carry.nfev, carry.running), running)
 
     def plain(carry: _Carry) -> _Carry:

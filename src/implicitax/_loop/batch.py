@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from .. import _tree
+from .. import _tree, _xla
 from .._solution import Status
 from .row import Carry, Judged, Limits, Row
 
@@ -57,10 +57,10 @@ def _wait(row: Row, carry: Carry, judged: Judged, limits: Limits, quiet: Quiet) 
     and their derivative, in which it is a constant, are to be functions of the problem.
     """
     error, given_up = judged.error, carry.setting == row.method.settings
-    error_now = jnp.where(jnp.isfinite(error), error, jnp.inf)
+    error_now = _xla.where(jnp.isfinite(error), error, jnp.inf)
     changed = jnp.isfinite(error) & (jnp.abs(error - carry.error) > _CHANGED * carry.error) & ~given_up
-    again = quiet.now & jnp.where(carry.status == Status.CONVERGED, error_now > 1, changed)
-    status = jnp.where(error <= 1, Status.CONVERGED, jnp.where(again, Status.RUNNING, carry.status))
+    again = quiet.now & _xla.where(carry.status == Status.CONVERGED, error_now > 1, changed)
+    status = _xla.where(error <= 1, Status.CONVERGED, _xla.where(again, Status.RUNNING, carry.status))
     failed = (status < 0) & ~given_up
     gives_up = failed & quiet.last
     nowhere = gives_up & _got_nowhere(carry, judged, limits)
@@ -71,10 +71,10 @@ def _wait(row: Row, carry: Carry, judged: Judged, limits: Limits, quiet: Quiet) 
         best=x,
         status=status.astype(jnp.int32),
         method=_tree.where(again, revisited, carry.method),
-        error=jnp.where(quiet.now, error_now, carry.error),
-        residual=jnp.where(jnp.isfinite(error), judged.size, jnp.inf),
+        error=_xla.where(quiet.now, error_now, carry.error),
+        residual=_xla.where(jnp.isfinite(error), judged.size, jnp.inf),
         stale=jnp.zeros_like(carry.stale),
-        setting=jnp.where(gives_up, row.method.settings, carry.setting).astype(jnp.int32),
+        setting=_xla.where(gives_up, row.method.settings, carry.setting).astype(jnp.int32),
         waiting=~quiet.now | gives_up | (~quiet.before & failed),
     )
     return row.renew(quiet.now & quiet.before & row.retries(waiting), waiting, limits)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from .. import _tree
+from .. import _tree, _xla
 from .._tree import Leaves
 
 _FRACTION = 0.9  # of the way to a bound that a step may go
@@ -31,8 +31,8 @@ class Bounds(NamedTuple):
         def inside(xi: Array, to: Array, low: Any, up: Any) -> Array:
             least, most = ((xi + _FRACTION * (bound - xi)).astype(xi.dtype) for bound in (low, up))
             # Next to its bound an unknown stays where it is, or rounding would take it there.
-            least, most = jnp.where(least > low, least, xi), jnp.where(most < up, most, xi)
-            return jnp.clip(to, jnp.where(jnp.isinf(low), low, least), jnp.where(jnp.isinf(up), up, most))
+            least, most = _xla.where(least > low, least, xi), _xla.where(most < up, most, xi)
+            return jnp.clip(to, _xla.where(jnp.isinf(low), low, least), _xla.where(jnp.isinf(up), up, most))
 
         return tuple(map(inside, x, proposed, self.lower, self.upper))
 

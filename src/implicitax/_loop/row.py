@@ -67,13 +67,13 @@ class Row(NamedTuple):
         x = limits.x0
         zero, infinite = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, self.dtype)
         component = _tree.first_bad(x)
-        status = jnp.where(component < self.unknowns, Status.NON_FINITE_GUESS, Status.RUNNING)
+        status = _xla.where(component < self.unknowns, Status.NON_FINITE_GUESS, Status.RUNNING)
         if limits.bounds is not None:
             outside = _tree.first(tuple(~inside for inside in limits.bounds.contain(x)))
-            status = jnp.where(
+            status = _xla.where(
                 (status == Status.RUNNING) & (outside < self.unknowns), Status.GUESS_OUT_OF_BOUNDS, status
             )
-            component = jnp.where(component < self.unknowns, component, outside)
+            component = _xla.where(component < self.unknowns, component, outside)
         return Carry(
             x=x,
             method=self.method.init(x, zero),
@@ -96,7 +96,7 @@ class Row(NamedTuple):
         size = _tree.largest(residual)
         finite = _xla.once(jnp.isfinite(size))
         error = error_at(self.kind, carry.x, residual, tolerance)
-        error = jnp.where(finite, error, jnp.inf).astype(self.dtype)
+        error = _xla.where(finite, error, jnp.inf).astype(self.dtype)
         best = _tree.where(error < carry.error, carry.x, carry.best)
         proposal = method.step(Evaluation(carry.x, residual, A, finite, best), carry.method, tolerance)
         if self.kind == "root" and proposal.correction is not None:
@@ -107,7 +107,7 @@ class Row(NamedTuple):
 
         nfev = carry.nfev + 1
         better = _xla.once(error < carry.error)
-        stale = jnp.where(better, 0, carry.stale + 1)
+        stale = _xla.where(better, 0, carry.stale + 1)
         status = status_of(
             error,
             (~finite & ((carry.nfev == 0) | (not method.recovers)), Status.NON_FINITE),
@@ -126,8 +126,8 @@ class Row(NamedTuple):
             status=status,
             nfev=nfev,
             best=best,
-            error=jnp.where(better, error, carry.error),
-            residual=jnp.where(better, size, carry.residual),
+            error=_xla.where(better, error, carry.error),
+            residual=_xla.where(better, size, carry.residual),
             stale=stale,
             component=_where_bad(finite, residual, carry.component),
             pressed=pressed,
@@ -156,8 +156,8 @@ class Row(NamedTuple):
         return carry._replace(
             x=_tree.where_seldom(predicate, start, carry.x),
             method=_tree.where(predicate, method.renew(carry.method, setting), carry.method),
-            status=jnp.where(predicate, Status.RUNNING, carry.status).astype(jnp.int32),
-            stale=jnp.where(predicate, 0, carry.stale),
+            status=_xla.where(predicate, Status.RUNNING, carry.status).astype(jnp.int32),
+            stale=_xla.where(predicate, 0, carry.stale),
             setting=setting,
         )
 
@@ -165,8 +165,8 @@ class Row(NamedTuple):
         status, component = carry.status, carry.component
         if limits.bounds is not None:
             blocked = (carry.pressed < self.unknowns) & (status < 0) & (carry.nfev > 0)
-            status = jnp.where(blocked, Status.AT_BOUND, status)
-            component = jnp.where(blocked, carry.pressed, component)
+            status = _xla.where(blocked, Status.AT_BOUND, status)
+            component = _xla.where(blocked, carry.pressed, component)
         nit = jnp.maximum(carry.nfev - 1, 0)
         return Outcome(carry.best, status.astype(jnp.int32), nit, carry.nfev, carry.residual, component)
 
@@ -174,6 +174,6 @@ class Row(NamedTuple):
 def _where_bad(finite: Bool[Array, ""], residual: Leaves, component: Int[Array, ""]) -> Int[Array, ""]:
     """The first component that is not finite, sought only where there is one; else as it was."""
     if _tree.size(residual) <= _xla.WRITTEN_OUT:
-        return jnp.where(finite, component, _tree.first_bad(residual))
-    seek = lambda: jnp.where(finite, component, _tree.first_bad(residual))
+        return _xla.where(finite, component, _tree.first_bad(residual))
+    seek = lambda: _xla.where(finite, component, _tree.first_bad(residual))
     return _xla.if_all(finite, lambda: component, seek)

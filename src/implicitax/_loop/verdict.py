@@ -38,7 +38,7 @@ def corrected(
     does not say which of two points is better.
     """
     close = known & (ratio(correction, tolerance.at(x)) <= 1)
-    return jnp.where(close, jnp.fmin(error, 1), error)
+    return _xla.where(close, jnp.fmin(error, 1), error)
 
 
 def status_of(error: Float[Array, ""], *reasons: tuple[Any, Any], otherwise: Any) -> Int[Array, ""]:
@@ -62,7 +62,7 @@ def judge(problem: Equations, theta: Leaves, x: Leaves, tolerance: Tolerance, li
         error = corrected(error_at(problem.kind, x, residual, tolerance), x, correction, tolerance, regular)
     component = _tree.first_bad(residual)
     finite = component == problem.size
-    size = jnp.where(finite, _tree.max_norm(residual), jnp.inf)
+    size = _xla.where(finite, _tree.max_norm(residual), jnp.inf)
     status = status_of(error, (finite, Status.NOT_A_SOLUTION), otherwise=Status.NON_FINITE)
     zero = jnp.zeros((), jnp.int32)
     return Outcome(x, status, zero, zero + 1, size, component)

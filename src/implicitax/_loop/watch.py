@@ -23,7 +23,7 @@ class Seen(NamedTuple):
 
     @classmethod
     def of(cls, x: Leaves, following: Leaves, residual: Leaves, error: Array) -> "Seen":
-        bounded = lambda size: jnp.where(jnp.isfinite(size), size, jnp.inf)
+        bounded = lambda size: _xla.where(jnp.isfinite(size), size, jnp.inf)
         return cls(bounded(_tree.max_norm(residual)), error, bounded(_tree.max_norm(_tree.sub(following, x))))
 
 
@@ -83,7 +83,7 @@ def _write(record: Record, seen: Seen) -> Record:
     record = _xla.if_any(full, lambda: _thin(full, record), lambda: record)
     # An index beyond the end is dropped: so are the evaluations between two entries.
     kept = record.nfev % record.every == 0
-    index = jnp.where(kept, record.nfev // record.every, CAPACITY)
+    index = _xla.where(kept, record.nfev // record.every, CAPACITY)
     entries = jax.tree.map(lambda old, new: old.at[..., index].set(new, mode="drop"), record.entries, seen)
     return record._replace(entries=entries)
 
@@ -94,9 +94,9 @@ def _thin(full: Bool[Array, ""], record: Record) -> Record:
     def halve(old: Array) -> Array:
         kept = old[..., ::2]
         rest = jnp.full((*old.shape[:-1], old.shape[-1] - kept.shape[-1]), jnp.nan, old.dtype)
-        return jnp.where(full, jnp.concatenate([kept, rest], axis=-1), old)
+        return _xla.where(full, jnp.concatenate([kept, rest], axis=-1), old)
 
-    every = jnp.where(full, 2 * record.every, record.every)
+    every = _xla.where(full, 2 * record.every, record.every)
     return record._replace(every=every, entries=jax.tree.map(halve, record.entries))
 
 

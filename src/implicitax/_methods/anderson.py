@@ -172,28 +172,28 @@ class Anderson(AbstractMethod):
         size = _tree.norm(residual)
         fresh = jnp.isinf(state.least)
         better = fresh | (at.finite & (size < state.least))
-        least = jnp.where(better, size, state.least)
+        least = _xla.where(better, size, state.least)
 
         # Plain iteration comes first: until it evidently converges, or evidently does not.
-        streak = jnp.where(better, state.streak + 1, 0)
+        streak = _xla.where(better, state.streak + 1, 0)
         far = (size > _FAR * least) & (state.plain <= self.warmup)
         lost = (state.plain > 0) & ~fresh & (~at.finite | far)
-        plain = jnp.where(lost | (streak > _STREAK), 0, jnp.maximum(state.plain - 1, 0))
+        plain = _xla.where(lost | (streak > _STREAK), 0, jnp.maximum(state.plain - 1, 0))
 
         accepted = fresh | (at.finite & ((size <= _GROWTH * state.least) | (state.plain > 0)))
-        damping = jnp.where(accepted, jnp.minimum(1.5 * state.damping, state.limit), state.damping / 4)
+        damping = _xla.where(accepted, jnp.minimum(1.5 * state.damping, state.limit), state.damping / 4)
         following = self._remember(at, state, residual, accepted, fresh)._replace(
             # From the best point, with nothing to compare it with: its residual is not known any more.
-            least=jnp.where(lost, jnp.inf, least),
+            least=_xla.where(lost, jnp.inf, least),
             damping=damping,
             weights=weights,
             first=_xla.false_like(state.first),
             plain=plain,
             streak=streak,
         )
-        x = self._accelerate(following, jnp.where(plain > 0, 0, jnp.minimum(following.held, state.memory)))
+        x = self._accelerate(following, _xla.where(plain > 0, 0, jnp.minimum(following.held, state.memory)))
         x = _tree.where_seldom(lost, lambda: at.best, x)
-        return Proposal(x, following, jnp.where(damping < _SMALLEST_DAMPING, Status.STALLED, Status.RUNNING))
+        return Proposal(x, following, _xla.where(damping < _SMALLEST_DAMPING, Status.STALLED, Status.RUNNING))
 
     def _remember(
         self, at: Evaluation, state: _State, residual: Leaves, accepted: Bool[Array, ""], fresh: Bool[Array, ""]
@@ -203,15 +203,15 @@ class Anderson(AbstractMethod):
         slot = state.held % state.memory
         moved = _tree.sub(residual, state.residual)
         # By `dynamic_update_slice`, which is done in place; `.at[slot].set` is a scatter, which copies the history.
-        put = lambda history, new: jax.lax.dynamic_update_index_in_dim(history, jnp.where(remember, new, 0), slot, 0)
+        put = lambda history, new: jax.lax.dynamic_update_index_in_dim(history, _xla.where(remember, new, 0), slot, 0)
         dg = tuple(map(put, state.dg, _tree.sub(image, state.image)))
         dr = tuple(map(put, state.dr, moved))
         row = _tree.products(dr, moved)
-        new = jnp.where(remember, _tree.dot(moved, residual), 0)
-        held = jnp.where(accepted, state.held + remember, 0)
+        new = _xla.where(remember, _tree.dot(moved, residual), 0)
+        held = _xla.where(accepted, state.held + remember, 0)
         # ⟨dr_i, residual⟩ changes by ⟨dr_i, moved⟩, the row of the Gram matrix: nothing to be computed anew.
-        right = jnp.where(accepted & (held > 0), (state.right + row).at[slot].set(new), 0)
-        row = jnp.where(remember, row, 0)
+        right = _xla.where(accepted & (held > 0), (state.right + row).at[slot].set(new), 0)
+        row = _xla.where(remember, row, 0)
         return state._replace(
             image=_tree.where(accepted, image, state.image),
             residual=_tree.where(accepted, residual, state.residual),
@@ -227,11 +227,11 @@ class Anderson(AbstractMethod):
         gram, m = state.gram, state.right.size
         size = jnp.sqrt(jnp.diagonal(gram))
         used = (jnp.arange(m) < count) & (size > 0)
-        inverse = jnp.where(used, 1 / jnp.where(used, size, 1), 0)
+        inverse = _xla.where(used, 1 / _xla.where(used, size, 1), 0)
         regularisation = 10 * jnp.finfo(gram.dtype).eps if self.regularisation is None else self.regularisation
-        normal = gram * inverse[:, None] * inverse + jnp.diag(jnp.where(used, regularisation, 1)).astype(gram.dtype)
+        normal = gram * inverse[:, None] * inverse + jnp.diag(_xla.where(used, regularisation, 1)).astype(gram.dtype)
         gamma = _linear.solve_dense(normal, state.right * inverse, _linear.factoriser(m))[0] * inverse
-        gamma = jnp.where(used & jnp.isfinite(gamma), gamma, 0)
+        gamma = _xla.where(used & jnp.isfinite(gamma), gamma, 0)
         short = 1 - state.damping
 
         def past(history: tuple[Array, ...]) -> Leaves:

@@ -100,7 +100,7 @@ class Broyden(AbstractMethod):
         )
         residual = _tree.mul(weights, at.residual)
         size, extent = _tree.norm(residual), _tree.norm(_tree.mul(weights, at.x))
-        largest = _xla.fold(jnp.maximum, jnp.where(jnp.isfinite(state.sizes), state.sizes, -jnp.inf), jnp.max)
+        largest = _xla.fold(jnp.maximum, _xla.where(jnp.isfinite(state.sizes), state.sizes, -jnp.inf), jnp.max)
         accepted = state.first | (at.finite & ((size < largest) | (largest < 0)))
 
         s = _tree.mul(weights, _tree.sub(at.x, state.base))
@@ -108,9 +108,9 @@ class Broyden(AbstractMethod):
         state = self._learn(state, s, y, at.finite & ~state.first)
 
         length = _tree.norm(s)
-        limit = jnp.where(accepted, jnp.maximum(state.limit, 2 * length), jnp.where(at.finite, 0.5, 0.25) * length)
+        limit = _xla.where(accepted, jnp.maximum(state.limit, 2 * length), _xla.where(at.finite, 0.5, 0.25) * length)
         # The first step is a plain one, but not longer than x.
-        limit = jnp.where(state.first, jnp.where(extent > 0, extent, size), limit).astype(size.dtype)
+        limit = _xla.where(state.first, _xla.where(extent > 0, extent, size), limit).astype(size.dtype)
 
         base = _tree.where(accepted, at.x, state.base)
         residual = _tree.where(accepted, residual, state.residual)
@@ -118,47 +118,47 @@ class Broyden(AbstractMethod):
         long = _tree.norm(direction)
         usable = jnp.isfinite(long) & (long > 0)
         direction = _tree.where(usable, direction, residual)
-        long = jnp.where(usable, long, _tree.norm(residual))
-        factor = jnp.minimum(1, limit / jnp.where(long > 0, long, 1))
+        long = _xla.where(usable, long, _tree.norm(residual))
+        factor = jnp.minimum(1, limit / _xla.where(long > 0, long, 1))
         step = tuple(factor.astype(d.dtype) * d / w for d, w in zip(direction, weights))
 
         following = state._replace(
             base=base,
             residual=residual,
-            sizes=jnp.where(accepted, jnp.concatenate([size[None], state.sizes[:-1]]), state.sizes),
+            sizes=_xla.where(accepted, jnp.concatenate([size[None], state.sizes[:-1]]), state.sizes),
             limit=limit,
             weights=weights,
             first=_xla.false_like(state.first),
         )
-        stuck = limit < _SHORTEST * jnp.where(extent > 0, extent, 1)
-        return Proposal(_tree.axpy(1, step, base), following, jnp.where(stuck, Status.STALLED, Status.RUNNING))
+        stuck = limit < _SHORTEST * _xla.where(extent > 0, extent, 1)
+        return Proposal(_tree.axpy(1, step, base), following, _xla.where(stuck, Status.STALLED, Status.RUNNING))
 
     def _learn(self, state: _State, s: Leaves, y: Leaves, useful: Bool[Array, ""]) -> _State:
         """H with the secant equation H y = s."""
         # Later updates rest on earlier ones, so a full memory is emptied.
-        state = state._replace(held=jnp.where(state.held >= self.memory, 0, state.held))
+        state = state._replace(held=_xla.where(state.held >= self.memory, 0, state.held))
         yy = _tree.dot(y, y)
         useful &= (yy > 0) & jnp.isfinite(yy)
         fresh = useful & (state.held == 0)
-        gamma = jnp.where(fresh, _tree.dot(s, y) / jnp.where(yy > 0, yy, 1), state.gamma)
+        gamma = _xla.where(fresh, _tree.dot(s, y) / _xla.where(yy > 0, yy, 1), state.gamma)
         # Where s and y are nearly orthogonal γ would be 0, and H singular.
-        gamma = jnp.where(jnp.abs(gamma) > 1e-3 * jnp.sqrt(_tree.dot(s, s) / jnp.where(yy > 0, yy, 1)), gamma, -1)
+        gamma = _xla.where(jnp.abs(gamma) > 1e-3 * jnp.sqrt(_tree.dot(s, s) / _xla.where(yy > 0, yy, 1)), gamma, -1)
         state = state._replace(gamma=gamma)
 
         Hy, sH = self._product(state.u, state.v, state, y), self._product(state.v, state.u, state, s)
         curvature = _tree.dot(sH, y)
         useful &= jnp.abs(curvature) > 1e-12 * _tree.norm(sH) * jnp.sqrt(yy)
-        u = tuple((si - hi) / jnp.where(useful, curvature, 1) for si, hi in zip(s, Hy))
+        u = tuple((si - hi) / _xla.where(useful, curvature, 1) for si, hi in zip(s, Hy))
         slot = state.held
 
         def keep(history: Array, new: Array) -> Array:
-            return history.at[slot].set(jnp.where(useful, new, history[slot]).astype(history.dtype))
+            return history.at[slot].set(_xla.where(useful, new, history[slot]).astype(history.dtype))
 
         return state._replace(u=tuple(map(keep, state.u, u)), v=tuple(map(keep, state.v, sH)), held=state.held + useful)
 
     def _product(self, u: tuple[Array, ...], v: tuple[Array, ...], state: _State, vector: Leaves) -> Leaves:
         """H times a vector; with u and v exchanged Hᵀ times it."""
-        coefficients = jnp.where(jnp.arange(self.memory) < state.held, _tree.products(v, vector), 0)
+        coefficients = _xla.where(jnp.arange(self.memory) < state.held, _tree.products(v, vector), 0)
         return tuple(
             (state.gamma * leaf + jnp.tensordot(coefficients.astype(leaf.dtype), ui, axes=1)).astype(leaf.dtype)
             for leaf, ui in zip(vector, u)

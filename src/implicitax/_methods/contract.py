@@ -38,8 +38,8 @@ def ratio(values: Leaves, tolerance: Leaves) -> Float[Array, ""]:
         # A tolerance of 0 is met by 0 only; but of two other values, at least 2, the smaller one is still the better.
         small = float(jnp.finfo(v.dtype).tiny) ** 0.5
         none = t == 0
-        size = jnp.abs(v) + jnp.where(none & (v != 0), 2 * small, 0)
-        return (size / jnp.where(none, small, t)).astype(v.dtype)
+        size = jnp.abs(v) + _xla.where(none & (v != 0), 2 * small, 0)
+        return (size / _xla.where(none, small, t)).astype(v.dtype)
 
     return _tree.largest(tuple(map(each, values, tolerance)))
 
@@ -147,7 +147,7 @@ def around(x0: Leaves, best: Leaves, number: Int[Array, ""]) -> Leaves:
     def scatter(x: Array, y: Array, leaf: int) -> Array:
         size = jnp.maximum(jnp.abs(x), jnp.abs(y))
         mean = _xla.fold(jnp.add, size, jnp.sum) / max(x.size, 1)
-        size = jnp.where(size > 0, size, jnp.where(mean > 0, mean, 1))
+        size = _xla.where(size > 0, size, _xla.where(mean > 0, mean, 1))
         # Digits of a sine serve as random numbers in [−√3, √3), which have variance 1; a table would be a constant as
         # large as x, and a true generator takes longer to compile.
         angle = 12.9898 * jnp.arange(1, x.size + 1, dtype=x.dtype) + 78.233 * (number + leaf + 1).astype(x.dtype)
@@ -162,4 +162,4 @@ def typical_size(x: Leaves, tolerance: Tolerance, residual: Leaves | None = None
     size = tolerance.at(x)
     if residual is not None:
         size = tuple(jnp.maximum(a, b) for a, b in zip(size, tolerance.at(_tree.axpy(1, residual, x))))
-    return tuple(jnp.where((s > 0) & jnp.isfinite(s), s, 1) for s in size)
+    return tuple(_xla.where((s > 0) & jnp.isfinite(s), s, 1) for s in size)

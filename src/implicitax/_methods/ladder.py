@@ -134,7 +134,7 @@ class Ladder(AbstractMethod):
         return state._replace(
             sizes=jnp.full_like(state.sizes, jnp.inf),
             predicted=one,
-            trust=jnp.where(damped, 1e-2, one),
+            trust=_xla.where(damped, 1e-2, one),
             growth=2 * one,
             length=one,
             rung=setting,
@@ -150,7 +150,7 @@ class Ladder(AbstractMethod):
         assert self.linear_solver is not None, "`resolve` fills it in"
         newton, regular = _linear.solve_dense(at.A, -residual, self.linear_solver)
 
-        weights = jnp.where(state.first, _tree.ravel(row_weights(at, tolerance)), state.weights)
+        weights = _xla.where(state.first, _tree.ravel(row_weights(at, tolerance)), state.weights)
         size = _tree.norm((weights * residual,))
         accepted, fraction = backtrack(size, largest_known(state.sizes), state.trust, at.finite, state.first)
         verdict = _Verdict(accepted, fraction, state.growth, weights, size, state.scale)
@@ -160,7 +160,7 @@ class Ladder(AbstractMethod):
         above = state.rung > 0
 
         def where_above(other: Callable[[], Any], first: Any) -> Any:
-            merge = lambda first: jax.tree.map(partial(jnp.where, above), other(), first)
+            merge = lambda first: jax.tree.map(partial(_xla.where, above), other(), first)
             return _xla.if_any(above, merge, lambda first: first, first)
 
         verdict = where_above(lambda: _judge(at, state, tolerance), verdict)
@@ -171,12 +171,12 @@ class Ladder(AbstractMethod):
         kind, budget = column("step")[state.rung], column("evaluations")[state.rung]
         failed = move.exhausted | ((following.evaluations > budget) & (following.stale > _PATIENCE))
         needs_newton = (kind == BACKTRACKED) | (kind == UNDAMPED)
-        status = jnp.where(
+        status = _xla.where(
             following.accepted & ~regular & needs_newton,
             Status.SINGULAR,
-            jnp.where(failed, Status.STALLED, Status.RUNNING),
+            _xla.where(failed, Status.STALLED, Status.RUNNING),
         )
-        correction = _tree.unravel(jnp.where(regular & following.accepted, newton, jnp.inf), at.x)
+        correction = _tree.unravel(_xla.where(regular & following.accepted, newton, jnp.inf), at.x)
         step = _tree.unravel(move.step, following.base)
         following = following._replace(predicted=move.predicted, length=move.length)
         return Proposal(_tree.axpy(1, step, following.base), following, status, correction)
@@ -208,17 +208,17 @@ def _follow(at: Evaluation, state: _State, verdict: _Verdict, newton: Float[Arra
     halved = size < state.mark / 2
     return state._replace(
         base=_tree.where(accepted, at.x, state.base),
-        residual=jnp.where(accepted, _tree.ravel(at.residual), state.residual),
-        A=jnp.where(accepted, at.A, state.A),
-        newton=jnp.where(accepted, newton, state.newton),
-        sizes=jnp.where(accepted, jnp.concatenate([size[None], state.sizes[:-1]]), state.sizes),
+        residual=_xla.where(accepted, _tree.ravel(at.residual), state.residual),
+        A=_xla.where(accepted, at.A, state.A),
+        newton=_xla.where(accepted, newton, state.newton),
+        sizes=_xla.where(accepted, jnp.concatenate([size[None], state.sizes[:-1]]), state.sizes),
         trust=verdict.trust,
         growth=verdict.growth,
         weights=verdict.weights,
         scale=verdict.scale,
         evaluations=state.evaluations + 1,
-        stale=jnp.where(halved, 0, state.stale + 1),
-        mark=jnp.where(halved, size, state.mark),
+        stale=_xla.where(halved, 0, state.stale + 1),
+        mark=_xla.where(halved, size, state.mark),
         first=_xla.false_like(state.first),
         accepted=accepted,
     )
@@ -227,17 +227,17 @@ def _follow(at: Evaluation, state: _State, verdict: _Verdict, newton: Float[Arra
 def _judge(at: Evaluation, state: _State, tolerance: Tolerance) -> _Verdict:
     """The verdict of a rung above the first."""
     kind, residual = column("step")[state.rung], _tree.ravel(at.residual)
-    weights = jnp.where(state.first, norm_weights(at, tolerance, state.rung), state.weights)
+    weights = _xla.where(state.first, norm_weights(at, tolerance, state.rung), state.weights)
     size = _tree.norm((weights * residual,))
     accepted, trust, growth = _trust(kind, state, size, at.finite)
 
     columns = jnp.sqrt(_tree.matvec((weights[:, None] * at.A).T ** 2, jnp.ones_like(weights)))
-    columns = jnp.where((columns > 0) & jnp.isfinite(columns), columns, 1)
-    old = jnp.where(kind == MARQUARDT, 1e-3, 1) * state.scale
-    scale = jnp.where(accepted, jnp.maximum(columns, jnp.where(state.first, 0, old)), state.scale)
+    columns = _xla.where((columns > 0) & jnp.isfinite(columns), columns, 1)
+    old = _xla.where(kind == MARQUARDT, 1e-3, 1) * state.scale
+    scale = _xla.where(accepted, jnp.maximum(columns, _xla.where(state.first, 0, old)), state.scale)
     # Moré's first radius, 100 times the size of x.
     reach = _reach(at, scale)
-    trust = jnp.where(state.first & (kind == DOGLEG), 100 * jnp.where(reach > 0, reach, 1), trust)
+    trust = _xla.where(state.first & (kind == DOGLEG), 100 * _xla.where(reach > 0, reach, 1), trust)
     return _Verdict(accepted, trust, growth, weights, size, scale)
 
 
@@ -254,12 +254,12 @@ def _bend(at: Evaluation, state: _State) -> _Move:
     is_damped = kind == MARQUARDT
     damped = _xla.if_any(is_damped, lambda: marquardt(A, r, scale, trust), lambda: jnp.zeros_like(r))
     step = _xla.select([kind == DOGLEG, is_damped], [bent, damped], trust * state.newton)
-    smallest = jnp.where(kind == DOGLEG, _reach(at, scale) / _LARGEST, _SMALLEST_STEP)
+    smallest = _xla.where(kind == DOGLEG, _reach(at, scale) / _LARGEST, _SMALLEST_STEP)
     return _Move(
         step=step,
         predicted=_tree.norm((r + _tree.matvec(A, step),)) ** 2,
         length=_tree.norm((scale * step,)),
-        exhausted=jnp.where(is_damped, trust > _LARGEST, trust < smallest),
+        exhausted=_xla.where(is_damped, trust > _LARGEST, trust < smallest),
     )
 
 
@@ -267,25 +267,27 @@ def _trust(
     kind: Int[Array, ""], state: _State, size: Float[Array, ""], finite: Bool[Array, ""]
 ) -> tuple[Bool[Array, ""], Float[Array, ""], Float[Array, ""]]:
     """Whether the point is accepted, and what to trust next: a fraction, a radius, or Marquardt's parameter."""
-    before = jnp.where(kind == UNDAMPED, jnp.inf, largest_known(state.sizes))
+    before = _xla.where(kind == UNDAMPED, jnp.inf, largest_known(state.sizes))
     descends, fraction = backtrack(size, before, state.trust, finite, state.first)
 
     # A trusted one: the decrease of the square of the norm, relative to what the linear model predicts.
     square = state.sizes[0] ** 2
-    gain = jnp.where(finite, (square - size**2) / jnp.maximum(square - state.predicted, jnp.finfo(size.dtype).tiny), -1)
-    gain = jnp.where(state.predicted < square, gain, -1)
-    shorter = jnp.minimum(state.trust, state.length) * jnp.where(finite, 0.5, 0.25)
-    radius = jnp.where(
-        gain < 0.1, shorter, jnp.where(gain > 0.7, jnp.maximum(state.trust, 2 * state.length), state.trust)
+    gain = _xla.where(
+        finite, (square - size**2) / jnp.maximum(square - state.predicted, jnp.finfo(size.dtype).tiny), -1
+    )
+    gain = _xla.where(state.predicted < square, gain, -1)
+    shorter = jnp.minimum(state.trust, state.length) * _xla.where(finite, 0.5, 0.25)
+    radius = _xla.where(
+        gain < 0.1, shorter, _xla.where(gain > 0.7, jnp.maximum(state.trust, 2 * state.length), state.trust)
     )
     # Nielsen's rule, with faster decrease.
     good = gain > _DECREASE
     smaller = jnp.maximum(state.trust * jnp.maximum(0.1, 1 - (2 * gain - 1) ** 3), 1 / _LARGEST)
-    parameter = jnp.where(good, smaller, state.trust * state.growth)
-    growth = jnp.where(good & (kind == MARQUARDT), 2, 2 * state.growth)
+    parameter = _xla.where(good, smaller, state.trust * state.growth)
+    growth = _xla.where(good & (kind == MARQUARDT), 2, 2 * state.growth)
 
     trusted = (kind == DOGLEG) | (kind == MARQUARDT)
     trust = _xla.select([kind == DOGLEG, kind == MARQUARDT], [radius, parameter], fraction)
-    accepted = state.first | jnp.where(trusted, good, descends)
-    unless_first = lambda old, new: jnp.where(state.first, old, new).astype(size.dtype)
+    accepted = state.first | _xla.where(trusted, good, descends)
+    unless_first = lambda old, new: _xla.where(state.first, old, new).astype(size.dtype)
     return accepted, unless_first(state.trust, trust), unless_first(state.growth, growth)

@@ -79,13 +79,13 @@ class Newton(AbstractMethod):
         accepted, fraction = backtrack(size, state.size, state.fraction, at.finite, state.first)
         base = _tree.where(accepted, at.x, state.base)
         direction = _tree.where(accepted, newton, state.direction)
-        status = jnp.where(
+        status = _xla.where(
             accepted & ~regular,
             Status.SINGULAR,
-            jnp.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING),
+            _xla.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING),
         )
         following = _State(
-            base, jnp.where(accepted, size, state.size), direction, fraction, weights, _xla.false_like(state.first)
+            base, _xla.where(accepted, size, state.size), direction, fraction, weights, _xla.false_like(state.first)
         )
         correction = _tree.where(regular, newton, tuple(jnp.full_like(leaf, jnp.inf) for leaf in newton))
         return Proposal(_tree.axpy(fraction, direction, base), following, status, correction)
@@ -106,12 +106,12 @@ def backtrack(
 ) -> tuple[Bool[Array, ""], Float[Array, ""]]:
     """Whether the point is accepted, by Armijo's condition on ‖R‖, and the fraction of Newton's step to take next."""
     accepted = _xla.once(first | (finite & (size < (1 - 1e-4 * fraction) * before)))  # a NaN compares as false
-    return accepted, jnp.where(accepted, 1, jnp.where(finite, 0.5, 0.25) * fraction).astype(size.dtype)
+    return accepted, _xla.where(accepted, 1, _xla.where(finite, 0.5, 0.25) * fraction).astype(size.dtype)
 
 
 def largest_known(sizes: Float[Array, " last"]) -> Float[Array, ""]:
     """Of the last norms, for a condition that is not monotone; those that there have not been are infinite."""
-    return _tree.largest((jnp.where(jnp.isfinite(sizes), sizes, 0),))
+    return _tree.largest((_xla.where(jnp.isfinite(sizes), sizes, 0),))
 
 
 def weights_at_first(at: Evaluation, tolerance: Tolerance, first: Bool[Array, ""], known: Leaves) -> Leaves:
@@ -137,4 +137,4 @@ def row_weights(at: Evaluation, tolerance: Tolerance) -> Leaves:
         ]
         products = [at.A(_tree.mul(allowed, sign)) for sign in signs]
         change = tuple(jnp.sqrt(sum(leaf**2 for leaf in leaves) / _PROBES) for leaves in zip(*products))
-    return tuple(jnp.where((c > 0) & jnp.isfinite(c), 1 / c, 1) for c in change)
+    return tuple(_xla.where((c > 0) & jnp.isfinite(c), 1 / c, 1) for c in change)

@@ -89,11 +89,11 @@ class NewtonKrylov(AbstractMethod):
         before = largest_known(state.sizes)
         accepted, fraction = backtrack(size, before, state.fraction, at.finite, state.first)
 
-        forcing = jnp.where(state.first, _FIRST, 0.9 * (size / state.sizes[0]) ** 2)
+        forcing = _xla.where(state.first, _FIRST, 0.9 * (size / state.sizes[0]) ** 2)
         # Not much smaller than the one before, unless that was small already.
         before = 0.9 * state.forcing**2
-        forcing = jnp.clip(jnp.where(before > 0.1, jnp.maximum(forcing, before), forcing), _LEAST, _MOST)
-        forcing = jnp.where(accepted, forcing, state.forcing).astype(size.dtype)
+        forcing = jnp.clip(_xla.where(before > 0.1, jnp.maximum(forcing, before), forcing), _LEAST, _MOST)
+        forcing = _xla.where(accepted, forcing, state.forcing).astype(size.dtype)
         direction, relative = _xla.if_any(
             accepted,
             lambda: self._direction(at, weights, typical_size(at.x, tolerance), forcing),
@@ -105,16 +105,16 @@ class NewtonKrylov(AbstractMethod):
         following = _State(
             base=base,
             direction=direction,
-            sizes=jnp.where(accepted, jnp.concatenate([size[None], state.sizes[:-1]]), state.sizes),
+            sizes=_xla.where(accepted, jnp.concatenate([size[None], state.sizes[:-1]]), state.sizes),
             fraction=fraction,
             forcing=forcing,
             weights=weights,
             first=_xla.false_like(state.first),
         )
-        status = jnp.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING)
+        status = _xla.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING)
         # Newton's correction is known to the residual of GMRES; where that is small it measures the error of x.
         known = accepted & (relative <= 0.1)
-        correction = tuple(jnp.where(known, 1.25 * leaf, jnp.inf) for leaf in direction)
+        correction = tuple(_xla.where(known, 1.25 * leaf, jnp.inf) for leaf in direction)
         return Proposal(_tree.axpy(fraction, direction, base), following, status, correction)
 
     def _direction(
@@ -133,7 +133,7 @@ class NewtonKrylov(AbstractMethod):
         right = tuple(-w * r for w, r in zip(weights, at.residual))
         # In a unit in which R has the norm 1, so that nothing in GMRES underflows.
         size = _tree.norm(right)
-        size = jnp.where((size > 0) & jnp.isfinite(size), size, 1)
+        size = _xla.where((size > 0) & jnp.isfinite(size), size, 1)
         right = tuple((leaf / size).astype(leaf.dtype) for leaf in right)
         v, relative = _linear.gmres(product, right, forcing, min(self.restart, _tree.size(right)), self.max_restarts)
         return tuple((leaf * size).astype(leaf.dtype) for leaf in precondition(v)), relative

@@ -133,17 +133,17 @@ class PseudoTransient(AbstractMethod):
 
         # Plain iteration goes on from where it is, and if it fails the implicit steps from the best point it has found.
         better = at.finite & (size < state.size)
-        streak = jnp.where(better & ~state.first, state.streak + 1, 0)
+        streak = _xla.where(better & ~state.first, state.streak + 1, 0)
         lost = ~at.finite | (state.steps >= _PLAIN) | (size > _FAR * state.size)
         plain = _xla.once(state.first | (state.plain & ~lost & (streak < _STREAK)))
 
         accepted = _xla.once(state.first | better | (at.finite & (missed <= 0.5) & ~state.plain))
-        shrinkage = jnp.where(state.plain, 1, jnp.where(accepted, jnp.clip(missed / 0.5, 0.01, 2), 4))
+        shrinkage = _xla.where(state.plain, 1, _xla.where(accepted, jnp.clip(missed / 0.5, 0.01, 2), 4))
         h = (state.time_step / jnp.maximum(shrinkage, state.time_step / _LONGEST)).astype(size.dtype)
 
         base = _tree.where(accepted, at.x, state.base)
         residual = _tree.where(accepted, at.residual, state.residual)
-        A = jnp.where(accepted, at.A, state.A)
+        A = _xla.where(accepted, at.A, state.A)
 
         # In units of the weights, so that the elimination does not depend on those of x.
         r, w = _tree.ravel(residual), _tree.ravel(weights)
@@ -152,13 +152,13 @@ class PseudoTransient(AbstractMethod):
         euler = _linear.solve_bare(matrix, w * r, self.linear_solver)
         # Where ∂F/∂x has an eigenvalue above 1 + 1/h, the step would go back to what plain iteration moves away from.
         ahead = _tree.dot((euler,), (w * r,))
-        d = jnp.where(_xla.once((ahead > 0) & jnp.isfinite(ahead)), euler / w, jnp.minimum(h, 1) * r)
+        d = _xla.where(_xla.once((ahead > 0) & jnp.isfinite(ahead)), euler / w, jnp.minimum(h, 1) * r)
 
         following = _State(
             base=base,
             residual=residual,
             A=A,
-            size=jnp.where(accepted, size, state.size),
+            size=_xla.where(accepted, size, state.size),
             predicted=_tree.unravel(r + _tree.matvec(A, d), base),
             time_step=h,
             weights=weights,
@@ -167,6 +167,6 @@ class PseudoTransient(AbstractMethod):
             steps=state.steps + 1,
             streak=streak.astype(jnp.int32),
         )
-        status = jnp.where(h < _SHORTEST, Status.STALLED, Status.RUNNING)
+        status = _xla.where(h < _SHORTEST, Status.STALLED, Status.RUNNING)
         x = _tree.where(plain, _tree.axpy(1, at.residual, at.x), _tree.axpy(1, _tree.unravel(d, base), base))
         return Proposal(x, following, status)

@@ -52,7 +52,7 @@ def start(rung: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
     noise = np.random.default_rng(0).normal(size=(len(RUNGS), vector.size))
     noise = (noise * np.array([[rung.distance] for rung in RUNGS])).astype(vector.dtype)
     size = jnp.maximum(jnp.abs(vector), jnp.mean(jnp.abs(vector)))
-    size = jnp.where(jnp.any(vector != 0), size, 1)
+    size = _xla.where(jnp.any(vector != 0), size, 1)
     elsewhere = _tree.unravel(vector + size * jnp.asarray(noise)[rung], x0)
     return _tree.where(where == _GUESS, x0, _tree.where(where == _BEST, best, elsewhere))
 
@@ -62,10 +62,10 @@ def norm_weights(at: Evaluation, tolerance: Tolerance, rung: Int[Array, ""]) -> 
     kind = column("weights")[rung]
     x = jnp.abs(_tree.ravel(at.x))
     largest = _tree.largest((x,))
-    change = _tree.matvec(jnp.abs(at.A), jnp.maximum(x, 1e-2 * jnp.where(largest > 0, largest, 1)))
-    by_size = jnp.where((change > 0) & jnp.isfinite(change), 1 / change, 1)
+    change = _tree.matvec(jnp.abs(at.A), jnp.maximum(x, 1e-2 * _xla.where(largest > 0, largest, 1)))
+    by_size = _xla.where((change > 0) & jnp.isfinite(change), 1 / change, 1)
     size = _tree.largest(at.residual)
-    equal = jnp.ones_like(x) / jnp.where((size > 0) & jnp.isfinite(size), size, 1)
+    equal = jnp.ones_like(x) / _xla.where((size > 0) & jnp.isfinite(size), size, 1)
     return _xla.select(
         [kind == _BY_TOLERANCE, kind == _BY_SIZE], [_tree.ravel(row_weights(at, tolerance)), by_size], equal
     )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .. import _tree
+from .. import _tree, _xla
 
 
 def dogleg(
@@ -20,12 +20,12 @@ def dogleg(
     shortened = cauchy * jnp.minimum(1, radius / jnp.maximum(length, tiny))
 
     known = jnp.isfinite(_tree.largest((newton,)))
-    target = jnp.where(known, D * newton, shortened)
+    target = _xla.where(known, D * newton, shortened)
     leg = target - cauchy
     a, b, c = dot(leg, leg), dot(cauchy, leg), length**2 - radius**2
     fraction = (-b + jnp.sqrt(jnp.maximum(b**2 - a * c, 0))) / jnp.maximum(a, tiny)
-    bent = jnp.where(length < radius, cauchy + jnp.clip(fraction, 0, 1) * leg, shortened)
-    step = jnp.where(known & (dot(target, target) <= radius**2), target, jnp.where(known, bent, shortened))
+    bent = _xla.where(length < radius, cauchy + jnp.clip(fraction, 0, 1) * leg, shortened)
+    step = _xla.where(known & (dot(target, target) <= radius**2), target, _xla.where(known, bent, shortened))
     return step / D
 
 

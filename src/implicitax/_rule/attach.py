@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .. import _linear, _tree
+from .. import _linear, _tree, _xla
 from .._loop import Limits, Outcome, judge
 from .._loop.evaluate import Evaluator
 from .._methods import AbstractMethod, Evaluation, typical_size
@@ -71,7 +71,7 @@ def correct(
         length = jax.vmap(_tree.max_norm)(_tree.rows_first(newton, axis))
     if limits.bounds is not None:
         newton = _tree.sub(limits.bounds.shorten(x, _tree.axpy(1, newton, x)), x)
-    return frozen((rows.choose(newton, _tree.zeros_like(x)), jnp.where(rows.good, length, jnp.inf)))
+    return frozen((rows.choose(newton, _tree.zeros_like(x)), _xla.where(rows.good, length, jnp.inf)))
 
 
 def unroll(rule: Rule, method: AbstractMethod, steps: int, theta: Leaves, limits: Limits) -> Found:

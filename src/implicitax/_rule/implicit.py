@@ -251,7 +251,7 @@ def _verdict(equations: _Equations, ok: Array, right: _Block, values: _Block) ->
         values = raise_where(failed, values, partial(_complaint, rule.summary), *numbers, name="derivative")
 
     def judged(leaf: Array, wrong: Array) -> Array:
-        return jnp.where(jnp.any(moving), jnp.where(wrong, jnp.nan, leaf), 0).astype(leaf.dtype)
+        return _xla.where(jnp.any(moving), _xla.where(wrong, jnp.nan, leaf), 0).astype(leaf.dtype)
 
     return _Block(
         x=tuple(judged(leaf, rows.spread(failed, leaf)) for leaf in values.x),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, Shaped
 
-from .. import _linear, _tree
+from .. import _linear, _tree, _xla
 from .._loop import Limits, Search, iterate
 from .._methods import Anderson, Tolerance
 from .._solution import Status
@@ -46,7 +46,7 @@ class Rows(NamedTuple):
 
     def choose(self, good: Leaves, failed: Leaves) -> Leaves:
         """Each row from the first where it was solved, from the second where not."""
-        return tuple(jnp.where(self.spread(self.good, a), a, b) for a, b in zip(good, failed))
+        return tuple(_xla.where(self.spread(self.good, a), a, b) for a, b in zip(good, failed))
 
     def hold(self, x: Leaves) -> Leaves:
         """x, without the derivative of the rows that failed. What is not finite in these is taken from a good row:
@@ -54,7 +54,7 @@ class Rows(NamedTuple):
         constant = []
         for leaf in map(jax.lax.stop_gradient, x):
             good_row = jnp.take(leaf, jnp.argmax(self.good)[None], axis=self.batch_axis)
-            constant.append(jnp.where(jnp.isfinite(leaf), leaf, good_row))
+            constant.append(_xla.where(jnp.isfinite(leaf), leaf, good_row))
         return self.choose(x, tuple(constant))
 
 

@@ -138,7 +138,7 @@ def _spoil(found: Found) -> Found:
 
     In place of an exception: it would end the program on one device while the others wait for what that has to send.
     """
-    spoilt = jnp.where(found.outcome.status == Status.CONVERGED, 0, jnp.nan)
+    spoilt = _xla.where(found.outcome.status == Status.CONVERGED, 0, jnp.nan)
     each = lambda leaf: leaf + spoilt.astype(leaf.dtype).reshape(-1, *(1 for _ in leaf.shape[1:]))
     return found._replace(x=tuple(map(each, found.x)))
 

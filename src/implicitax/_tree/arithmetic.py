@@ -87,7 +87,7 @@ def zeros_like(a: Sequence[Any]) -> Leaves:
 
 def where(predicate: Bool[Array, ""], a: Any, b: Any) -> Any:
     """a if predicate else b, leaf by leaf of any two pytrees."""
-    return jax.tree.map(lambda ai, bi: jnp.where(predicate, ai, bi), a, b)
+    return jax.tree.map(lambda ai, bi: _xla.where(predicate, ai, bi), a, b)
 
 
 def where_seldom(predicate: Bool[Array, ""], a: Callable[[], Leaves], b: Leaves) -> Leaves:
@@ -122,7 +122,7 @@ def first(a: Sequence[Array]) -> Int[Array, ""]:
     for leaf in a:
         if leaf.size:
             index = offset + jnp.arange(leaf.size, dtype=jnp.int32).reshape(leaf.shape)
-            found = jnp.minimum(found, fold(jnp.minimum, jnp.where(leaf, index, count), jnp.min))
+            found = jnp.minimum(found, fold(jnp.minimum, _xla.where(leaf, index, count), jnp.min))
         offset += leaf.size
     return found
 
