@@ -45,10 +45,10 @@ test: $(VENV)/.installed-dev
 test-default-flags: $(VENV)/.installed-dev
 	IMPLICITAX_XLA_DEFAULTS=1 $(PYTEST)
 
-# What may depend on how XLA optimises: accuracy, what one lane does to another, the typing inside `shard_map`.
-SHORT := $(addprefix tests/test_,reference.py batch.py sharding.py xla.py)
+# Those that are marked, which may depend on how XLA optimises: accuracy, what one lane or row does to another, the
+# typing inside `shard_map`.
 test-default-flags-short: $(VENV)/.installed-dev
-	IMPLICITAX_XLA_DEFAULTS=1 $(PYTEST) $(SHORT)
+	IMPLICITAX_XLA_DEFAULTS=1 $(PYTEST) -m default_flags
 
 # The tests come last, so that their summary is what one sees.
 check: lint types docs test

@@ -17,6 +17,9 @@ import scripts
 if os.environ.get("IMPLICITAX_XLA_DEFAULTS", "0") == "0" and scripts.QUICK not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{scripts.QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
 
+# Where each operation of a program stands in Python, which a message of XLA's could say, takes time to write down.
+jax.config.update("jax_traceback_in_locations_limit", 0)
+
 # Files that take longest, so that no worker is left with one of them at the end (`--dist loadfile`).
 LONGEST = ("docs", "peers", "adjoint", "roots", "batch", "sweep", "cli_diagnose", "reference", "diagnose", "methods")
 

@@ -94,6 +94,7 @@ def test_what_the_attempt_does_not_solve(F):
         assert bool(exact.success) == bool(jnp.all(F(exact.x) == exact.x))
 
 
+@pytest.mark.default_flags
 @pytest.mark.parametrize("n", [2, 20])
 def test_a_lane_that_needs_the_method_changes_no_other_by_a_bit(n):
     F = lambda x, a: a[0] * jnp.tanh(x) + a[1] + 0.1 * x[::-1]
@@ -185,6 +186,7 @@ def test_what_the_attempt_of_a_root_does_not_solve():
         np.testing.assert_allclose(ix.root(R, jnp.array([x0])).x[0], root, rtol=1e-8)
 
 
+@pytest.mark.default_flags
 def test_a_lane_that_needs_the_ladder_changes_no_other_by_a_bit():
     R = lambda x, a: jnp.arctan(x - a) - 0.5
     solve = jax.jit(jax.vmap(lambda a: jax.value_and_grad(lambda a: ix.root(R, jnp.zeros(2), a).x[0])(a)))

@@ -30,6 +30,7 @@ def test_the_published_numbers():
 # 1. An Equinox module, differentiated as a whole.
 
 
+@pytest.mark.default_flags
 @pytest.mark.parametrize("kind", [float, jnp.asarray])
 @pytest.mark.parametrize(("alpha", "beta"), [(10.0, 3.0), (12.0, 2.5)])
 def test_module_by_all_its_leaves(kind, alpha, beta):
@@ -348,6 +349,7 @@ def test_debug_nans_and_infs():
             close(ix.fixed_point(Reference(), X0, solver=solver).x, X_STAR, 1e-9)
 
 
+@pytest.mark.default_flags
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize("solver", [None, ix.Picard(), ix.Anderson(), ix.Newton()], ids=str)
 def test_float32(x64, solver):
