@@ -33,7 +33,7 @@ FILES = {
     "_tree": ("arithmetic", "layout"),
     "_errors": ("raising", "problem", "keywords", "values", "sweep"),
     "_problem": ("equations", "fingerprint", "trace"),
-    "_linear": ("neumann", "dense", "gmres", "krylov", "small_lu", "linearise", "solve"),
+    "_linear": ("neumann", "dense", "gmres", "krylov", "small_lu", "linearise", "trust", "solve"),
     "_methods": (
         *("contract", "picard", "anderson", "broyden", "newton", "newton_krylov"),
         *("trust_region", "rungs", "ladder", "pseudo_transient", "foreign"),

@@ -265,6 +265,7 @@ UNCONVERGED = {
     "NOT_A_SOLUTION": lambda a: ix.root(lambda x: x**2 + a, 0.5, solver=optx.Newton(1e-8, 1e-8), throw=False),
     "AT_BOUND": lambda a: ix.fixed_point(lambda x: 0.5 * x + 5 * a, 1.0, bounds=(0.0, 5.0), throw=False),
     "GUESS_OUT_OF_BOUNDS": lambda a: ix.fixed_point(lambda x: jnp.cos(a * x), 2.0, bounds=(0.0, 2.0), throw=False),
+    "UNBOUNDED": lambda a: ix.fixed_point(lambda x: x + a / (1 + x**2), 0.0, throw=False),
 }
 
 

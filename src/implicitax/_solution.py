@@ -23,6 +23,7 @@ class Status(enum.IntEnum):
     NOT_A_SOLUTION = -8
     AT_BOUND = -9
     GUESS_OUT_OF_BOUNDS = -10
+    UNBOUNDED = -11
 
     @property
     def text(self) -> str:
@@ -64,6 +65,10 @@ _TEXTS = {
     Status.AT_BOUND: (
         "Stuck at a bound: the iterates press against it, and there is no solution inside that this x0 leads to. Look "
         "whether the bound is meant, whether the parameters allow a solution, or start elsewhere."
+    ),
+    Status.UNBOUNDED: (
+        "Running off to infinity: the map moves x ever less, but the fixed point is as far away as x is large. Look "
+        "whether there is one at all for these parameters; if x is that large, choose units in which it is not."
     ),
     Status.GUESS_OUT_OF_BOUNDS: "x0 is not strictly inside the bounds. Move it there, or widen `bounds`.",
 }

@@ -1,5 +1,6 @@
 """Linear algebra: A = ∂R/∂x, and solves with it and its transpose."""
 
+from . import trust as trust
 from .dense import DenseLU as DenseLU
 from .gmres import gmres as gmres
 from .krylov import Krylov as Krylov

@@ -4,6 +4,7 @@ A linear solver is any Lineax solver. What is ours is around it: a scaling that 
 irrelevant, and a verdict on the result.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,9 @@ import lineax as lx
 from jaxtyping import Array, Bool, Float
 
 from .. import _tree, _xla
+from .._problem import Kind
 from .._tree import Leaves
+from . import trust
 from .dense import DenseLU
 from .linearise import Linear, is_matrix
 from .neumann import NeumannSeries
@@ -30,9 +33,9 @@ def factoriser(size: int) -> lx.AbstractLinearSolver:
 
 
 def solve_dense(
-    matrix: Float[Array, "n n"], b: Float[Array, " n"], solver: lx.AbstractLinearSolver
+    matrix: Float[Array, "n n"], b: Float[Array, " n"], solver: lx.AbstractLinearSolver, check: Kind | None = None
 ) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
-    """A⁻¹ b, and whether it can be trusted.
+    """A⁻¹ b, and whether it can be trusted; with `check` also if A is nearly singular (`trust.py`).
 
     Rows and columns are first scaled to a largest entry of 1, so that neither the solver nor the verdict depends on
     the units of the equations and of the unknowns.
@@ -40,18 +43,27 @@ def solve_dense(
     rows = _or_one(_largest_in_rows(jnp.abs(matrix)))
     columns = _or_one(_largest_in_rows(jnp.abs(matrix / rows[:, None]).T))
     scaled, scaled_b = matrix / rows[:, None] / columns, b / rows
-    y, result = _apply(solver, lx.MatrixLinearOperator(scaled), scaled_b)
+    compute = _computing(solver, lx.MatrixLinearOperator(scaled))
+    y, result = compute(scaled_b)
     # A solution as large as this is the answer of a matrix that is singular to working precision.
     largest, length = _xla.max_abs(scaled_b), _xla.max_abs(y)
     regular = length * (8 * b.size * jnp.finfo(b.dtype).eps) <= largest
-    return y / columns, result & regular & _solves(_tree.matvec(scaled, y), scaled_b, length)
+    sums = _tree.matvec(jnp.abs(scaled), jnp.ones_like(b))
+    ok = result & regular & trust.solves(_tree.matvec(scaled, y), scaled_b, _xla.max_abs(sums) * length)
+    if check is not None:
+        # The diagonal of ∂F/∂x − I is a difference: in a column that holds nothing else, rounding is all there is.
+        sums = sums + 1 / (rows * columns) if check == "fixed_point" else sums
+        # One verdict for all right-hand sides of one matrix: under `vmap` over these it has no lanes.
+        for column in trust.columns(b):
+            ok &= trust.is_certain(compute(column * sums)[0])
+    return y / columns, ok
 
 
 def solve_bare(
     matrix: Float[Array, "n n"], b: Float[Array, " n"], solver: lx.AbstractLinearSolver
 ) -> Float[Array, " n"]:
     """A⁻¹ b, unscaled and unjudged, for a step of which the next evaluation will tell; not finite if a pivot is 0."""
-    return _apply(solver, lx.MatrixLinearOperator(matrix), b)[0]
+    return _computing(solver, lx.MatrixLinearOperator(matrix))(b)[0]
 
 
 def _largest_in_rows(matrix: Float[Array, "n n"]) -> Float[Array, " n"]:
@@ -61,15 +73,21 @@ def _largest_in_rows(matrix: Float[Array, "n n"]) -> Float[Array, " n"]:
 
 
 def solve(
-    A: Linear, b: Leaves, solver: lx.AbstractLinearSolver, scale: Leaves, transpose: bool = False
+    A: Linear,
+    b: Leaves,
+    solver: lx.AbstractLinearSolver,
+    scale: Leaves,
+    *,
+    transpose: bool = False,
+    check: Kind | None = None,
 ) -> tuple[Leaves, Bool[Array, ""]]:
-    """A⁻¹ b, and whether it can be trusted.
+    """A⁻¹ b, and whether it can be trusted; with `check` also if A is nearly singular (`trust.py`).
 
     `scale` holds the typical size of each unknown: a matrix-free solver works on D⁻¹ A D with D = diag(scale), or, if
     A is a transpose, on D A D⁻¹.
     """
     if is_matrix(A):
-        y, ok = solve_dense(A, _tree.ravel(b), solver)
+        y, ok = solve_dense(A, _tree.ravel(b), solver, check)
         return _tree.unravel(y, b), ok
 
     inverse = tuple(1 / s for s in scale)
@@ -79,38 +97,42 @@ def solve(
         lambda v: _tree.mul(inverse, A(_tree.mul(scale, v))),
         tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in b),
     )
-    # Normalised, so that the solver's absolute tolerance is one relative to b.
-    scaled = _tree.mul(inverse, b)
-    size = _tree.max_norm(scaled)
-    unit = tuple((leaf / _xla.where(size > 0, size, 1)).astype(leaf.dtype) for leaf in scaled)
-    y, ok = _apply(solver, operator, unit)
-    if not isinstance(solver, NeumannSeries):
-        ok &= _solves(_tree.ravel(operator.mv(y)), _tree.ravel(unit), jnp.zeros(())) & ~_has_zero_row(operator)
-    return tuple((leaf * size).astype(leaf.dtype) for leaf in _tree.mul(scale, y)), ok
+    compute = _computing(solver, operator)
+    if isinstance(solver, NeumannSeries):
+        y, ok = compute(_tree.mul(inverse, b))
+        return _tree.mul(scale, y), ok
+
+    some = trust.direction(b)
+    spread = operator.mv(some)
+    norm = _tree.max_norm(spread)
+
+    def judged(b: Leaves) -> tuple[Leaves, Bool[Array, ""]]:
+        # Normalised, so that the solver's absolute tolerance is one relative to b.
+        size = _tree.max_norm(b)
+        unit = tuple((leaf / _xla.where(size > 0, size, 1)).astype(leaf.dtype) for leaf in b)
+        y, ok = compute(unit)
+        ok &= trust.solves(_tree.ravel(operator.mv(y)), _tree.ravel(unit), norm * _tree.max_norm(y))
+        return tuple((leaf * size).astype(leaf.dtype) for leaf in y), ok
+
+    y, ok = judged(_tree.mul(inverse, b))
+    ok &= ~trust.has_zero(spread)
+    if check is not None:
+        least = 1 if check == "fixed_point" else 0
+        z, solved = judged(tuple(v * (jnp.abs(s) + least) for v, s in zip(some, spread)))
+        ok &= solved & trust.is_certain(_tree.ravel(z))
+    return _tree.mul(scale, y), ok
 
 
-def _apply(solver: lx.AbstractLinearSolver, operator: lx.AbstractLinearOperator, b: Leaves | Array) -> tuple:
+def _computing(solver: lx.AbstractLinearSolver, operator: lx.AbstractLinearOperator) -> Callable[..., tuple]:
+    """b ↦ A⁻¹ b, and whether the solver is content with it; A is factorised once."""
     # `init` and `compute`, not `lineax.linear_solve`: its primitive would only repeat what `_rule/implicit.py` does.
-    y, result, _ = solver.compute(solver.init(operator, {}), b, {})
-    return y, result == lx.RESULTS.successful
+    state = solver.init(operator, {})
 
+    def compute(b: Leaves | Array) -> tuple:
+        y, result, _ = solver.compute(state, b, {})
+        return y, result == lx.RESULTS.successful
 
-def _solves(product: Array, b: Array, size: Array) -> Bool[Array, ""]:
-    """Whether A y = b holds to half the digits: what a solver that failed, and does not know it, never reaches."""
-    tolerance = float(jnp.finfo(b.dtype).eps) ** 0.5
-    return _xla.max_abs(product - b) <= tolerance * (_xla.max_abs(b) + size)
-
-
-def _has_zero_row(operator: lx.FunctionLinearOperator) -> Bool[Array, ""]:
-    """Whether a row of A is 0, as where F passes a component through: seen by one product with a random vector.
-
-    A Krylov method does not see it if the right-hand side is 0 there too, and leaves that unknown at 0.
-    """
-    key = jax.random.key(0)
-    product = operator.mv(
-        tuple(jax.random.uniform(key, leaf.shape, leaf.dtype, 1, 2) for leaf in operator.in_structure())
-    )
-    return jnp.any(jnp.stack([jnp.any(leaf == 0) for leaf in product]))
+    return compute
 
 
 def _or_one(values: Array) -> Array:

@@ -18,7 +18,7 @@ from .._solution import Status
 from .._tree import Leaves
 from .loop import Search, iterate
 from .row import Limits
-from .verdict import Outcome, corrected, error_at, status_of
+from .verdict import Outcome, corrected, error_at, runs_off, status_of
 
 
 class Attempt(NamedTuple):
@@ -129,6 +129,7 @@ def _newton(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _E
         decreased = error < carry.error
         if problem.kind == "fixed_point":
             step = _tree.unravel(_linear.solve_bare(A, _tree.ravel(residual), linear_solver), carry.x)
+            error = _xla.where(runs_off(carry.x, step, residual, tolerance), jnp.inf, error)
         else:
             step, regular = _linear.solve(A, residual, linear_solver, ())
             error = corrected(error, carry.x, step, tolerance, regular)

@@ -11,7 +11,7 @@ from .._problem import Kind
 from .._solution import Status
 from .._tree import Leaves
 from .bounds import Bounds
-from .verdict import Outcome, corrected, error_at, status_of
+from .verdict import Outcome, corrected, error_at, runs_off, status_of
 
 
 class Carry(NamedTuple):
@@ -105,12 +105,18 @@ class Row(NamedTuple):
             error = corrected(error, carry.x, proposal.correction, tolerance, free)
             best = _tree.where(error < carry.error, carry.x, carry.best)
 
+        endless = _xla.false_like(finite)
+        if self.kind == "fixed_point":
+            step = lambda: runs_off(carry.x, _tree.sub(proposal.x, carry.x), residual, tolerance)
+            endless = _xla.if_any(error <= 1, step, lambda: _xla.false_like(finite)) & (error <= 1)
+            error = _xla.where(endless, jnp.inf, error)
         nfev = carry.nfev + 1
         better = _xla.once(error < carry.error)
         stale = _xla.where(better, 0, carry.stale + 1)
         status = status_of(
             error,
             (~finite & ((carry.nfev == 0) | (not method.recovers)), Status.NON_FINITE),
+            (endless, Status.UNBOUNDED),
             (nfev > self.max_steps, Status.STEP_LIMIT),
             (proposal.status != Status.RUNNING, proposal.status),
             (stale > method.patience, Status.STALLED),
@@ -139,7 +145,9 @@ class Row(NamedTuple):
 
     def retries(self, carry: Carry) -> Bool[Array, "*rows"]:
         """Whether the method has another setting for what has just failed."""
-        lost = (carry.status < 0) & (carry.status != Status.STEP_LIMIT) & jnp.isfinite(carry.error)
+        # None begins anew on the way to infinity: the first step of any method is that of plain iteration, and short.
+        final = (carry.status == Status.STEP_LIMIT) | (carry.status == Status.UNBOUNDED)
+        lost = (carry.status < 0) & ~final & jnp.isfinite(carry.error)
         return _xla.once(lost & (carry.setting + 1 < self.method.settings))
 
     def renew(self, predicate: Bool[Array, ""], carry: Carry, limits: Limits) -> Carry:

@@ -11,6 +11,8 @@ from .._problem import Equations, Kind
 from .._solution import History, Status
 from .._tree import Leaves
 
+FAR = 0.1  # of the size of x: a step from which a small residual is no fixed point
+
 
 class Outcome(NamedTuple):
     """How a solve ended: the best point seen, and the residual there. In a batch all but x have one value a row."""
@@ -39,6 +41,17 @@ def corrected(
     """
     close = known & (ratio(correction, tolerance.at(x)) <= 1)
     return _xla.where(close, jnp.fmin(error, 1), error)
+
+
+def runs_off(x: Leaves, step: Leaves, residual: Leaves, tolerance: Tolerance) -> Bool[Array, ""]:
+    """Whether a point with a small F(x) − x is on its way to infinity: where the map moves x ever less, but the step of
+    the method, which knows how the residual changes, says that the fixed point is as far away as x is large.
+
+    Not if the residual is rounding, of which no step is made; nor by plain iteration, whose step is the residual.
+    """
+    size = tuple(jnp.abs(s) * r for s, r in zip(step, tolerance.rtol))
+    eps = float(jnp.finfo(_tree.work_dtype(x)).eps)
+    return (ratio(size, tolerance.at(x)) > FAR) & (_tree.max_norm(residual) > 16 * eps * _tree.max_norm(x))
 
 
 def status_of(error: Float[Array, ""], *reasons: tuple[Any, Any], otherwise: Any) -> Int[Array, ""]:

@@ -25,11 +25,16 @@ class Implicit(AbstractAdjoint):
       it has failed GMRES, or LU up to 1000. `Solution.linear_solver` says which.
     - `polish`: whether A and B are evaluated at `x − A⁻¹R(x)`, one Newton step from x, in place of x. The derivative of
       a loosely solved problem then has the square of the error of x. `Solution.x` is not changed.
+    - `check`: whether a nearly singular A is found out, by a second right-hand side: where A is singular, the first may
+      have an answer, and then any number of them.
 
     **Cost:** one linear solve for each tangent or cotangent; a Jacobian factorises A once. Nothing depends on the
     number of iterations, neither time nor memory. `polish` adds one evaluation of F, of A, and one linear solve.
+    `check` adds two back-substitutions a factorisation, or one more solve by a matrix-free solver.
 
-    **Fails:** where A is singular, or a matrix-free solver does not converge: an error with `throw=True`, NaN else.
+    **Fails:** where A is singular, or so nearly that rounding leaves less than a third of the digits: in units in which
+    its entries are of the order of 1, in float64 (float32) always with a condition above 10¹⁴ (10⁸), never below 10⁸
+    (10³); or where a matrix-free solver does not converge: an error with `throw=True`, NaN else.
 
     ```python
     >>> import jax, implicitax as ix, lineax as lx
@@ -42,6 +47,7 @@ class Implicit(AbstractAdjoint):
 
     linear_solver: lx.AbstractLinearSolver | None = None
     polish: bool = eqx.field(default=False, static=True)
+    check: bool = eqx.field(default=True, static=True)
 
     def __check_init__(self) -> None:
         given = self.linear_solver

@@ -57,6 +57,7 @@ class Rule(NamedTuple):
     summary: Summary
     batch_axis: int | None = None
     by_column: bool = False  # whether each column of a small A is compiled by itself
+    check: bool = True  # whether a nearly singular A is to be found out
 
 
 class Constants(NamedTuple):
@@ -168,7 +169,9 @@ class _Equations(NamedTuple):
         return _Block(_tree.axpy(1, moved, c.theta), w_x, c.y), ok
 
     def _solve(self, scale: Leaves) -> Solve:
-        return Solve(self.rule.linear_solver, scale, self.rule.batch_axis, self.rule.by_column)
+        rule = self.rule
+        check = rule.problem.kind if rule.check else None
+        return Solve(rule.linear_solver, scale, rule.batch_axis, rule.by_column, check)
 
 
 @_xla.defines_value

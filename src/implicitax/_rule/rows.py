@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Shaped
 from .. import _linear, _tree, _xla
 from .._loop import Limits, Search, iterate
 from .._methods import Anderson, Tolerance
+from .._problem import Kind
 from .._solution import Status
 from .._tree import Leaves
 
@@ -81,6 +82,7 @@ class Solve(NamedTuple):
     scale: Leaves  # the typical size of the unknowns, where there is no matrix
     batch_axis: int | None = None
     by_column: bool = False  # whether each column of a small A is compiled by itself
+    check: Kind | None = None  # of what kind the equations are, if a nearly singular A is to be found out
 
     @property
     def _matrix(self) -> bool:
@@ -96,7 +98,8 @@ class Solve(NamedTuple):
     def __call__(self, A: _linear.Linear, b: Leaves, transpose: bool = False) -> tuple[Leaves, Bool[Array, "*rows"]]:
         """A⁻¹ b, and whether it can be trusted: row by row with `RowKrylov`. `transpose` says that A is a transpose."""
         if not isinstance(self.linear_solver, RowKrylov):
-            return _linear.solve(A, b, self.linear_solver, self.scale, transpose)
+            scale, check = self.scale, self.check
+            return _linear.solve(A, b, self.linear_solver, scale, transpose=transpose, check=check)
         assert self.batch_axis is not None
         assert not _linear.is_matrix(A)
         scale, inverse = self.scale, tuple(1 / s for s in self.scale)
@@ -104,6 +107,12 @@ class Solve(NamedTuple):
             scale, inverse = inverse, scale
         product = lambda v: _tree.mul(inverse, A(_tree.mul(scale, v)))
         y, ok = _solve_rows(product, _tree.mul(inverse, b), self.linear_solver, self.batch_axis)
+        if self.check is not None:
+            some = _linear.trust.direction(b)
+            rows_sums = tuple(v * (jnp.abs(s) + 1) for v, s in zip(some, product(some)))
+            z, solved = _solve_rows(product, rows_sums, self.linear_solver, self.batch_axis)
+            certain = jax.vmap(lambda z: _linear.trust.is_certain(_tree.ravel(z)))
+            ok &= solved & certain(_tree.rows_first(z, self.batch_axis))
         return _tree.mul(scale, y), ok
 
 

@@ -1,0 +1,127 @@
+"""A derivative is refused where A is singular or nearly so, in both modes, by every kind of linear solver; not else."""
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+
+import implicitax as ix
+from implicitax import _linear
+
+LANES = 50
+MODES = [jax.jacfwd, jax.jacrev]
+FACTORISING = [ix.SmallLU(), _linear.DenseLU(), lx.LU(), lx.QR()]
+
+
+def of_condition(rng, n, condition):
+    """Singular values from 1 to 1/condition, in random directions."""
+    left, right = (np.linalg.qr(rng.normal(size=(n, n)))[0] for _ in range(2))
+    return left @ np.diag(condition ** -np.linspace(0, 1, n)) @ right
+
+
+def conserving(rng, n):
+    """I − ∂F/∂x of a reaction network: the sum over the rows is 0 to rounding."""
+    K = rng.uniform(size=(n, n)) * (rng.uniform(size=(n, n)) < 0.6)
+    K += np.diag(np.ones(n - 1), 1) + np.diag(np.ones(n - 1), -1)
+    np.fill_diagonal(K, 0)
+    F = np.eye(n) + 0.1 * (K - np.diag(K.sum(axis=0)))
+    return np.eye(n) - F
+
+
+def of_lost_rank(rng, n):
+    return rng.normal(size=(n, n - 1)) @ rng.normal(size=(n - 1, n))
+
+
+def answers(matrices, solver, dtype=float, check="root"):
+    """Of A y = A 1, which has an answer whatever A: y and whether it is trusted."""
+    A = jnp.asarray(np.stack(matrices), dtype)
+    b = jnp.asarray(np.stack([matrix.sum(axis=1) for matrix in matrices]), dtype)
+    return jax.vmap(lambda A, b: _linear.solve_dense(A, b, solver, check))(A, b)
+
+
+@pytest.mark.parametrize("solver", FACTORISING, ids=str)
+@pytest.mark.parametrize("n", [2, 4, 12])
+@pytest.mark.parametrize("family", [conserving, of_lost_rank])
+def test_singular_to_rounding(family, n, solver):
+    if isinstance(solver, ix.SmallLU) and n > 4:
+        pytest.skip("its compile time grows as n³")
+    rng = np.random.default_rng(n)
+    matrices = [family(rng, n) for _ in range(LANES)]
+    for transform in (lambda A: A, np.transpose):
+        assert not np.any(answers(list(map(transform, matrices)), solver)[1])
+
+
+@pytest.mark.parametrize(("dtype", "good", "bad"), [(np.float64, 1e8, 1e14), (np.float32, 1e3, 1e8)], ids=str)
+@pytest.mark.parametrize("n", [2, 5, 40])
+def test_from_both_sides_of_the_condition(n, dtype, good, bad):
+    """Each row and column in a unit from 10⁻⁷⁵ to 10⁷⁵ (10⁻⁷ to 10⁷), too, which no scaling undoes entirely."""
+    rng = np.random.default_rng(n)
+    solver, decades, accuracy = _linear.factoriser(n), *((75, 1e-4) if dtype == np.float64 else (7, 3e-2))
+    units = lambda: 2.0 ** np.round(rng.uniform(-decades, decades, (LANES, n)) * np.log2(10))
+    for condition, least in ((10.0, 1.0), (good, 0.9), (bad, 0.0)):
+        matrices = np.stack([of_condition(rng, n, condition) for _ in range(LANES)])
+        y, ok = answers(matrices, solver, dtype)
+        # Of two unknowns a few have that condition by their units only.
+        assert np.all(ok) if least else np.mean(ok) <= 0.04
+        if least:
+            np.testing.assert_allclose(y[ok], 1, atol=accuracy)
+        row, column = units(), units()
+        A, b = row[:, :, None] * matrices * column[:, None, :], row * matrices.sum(axis=2)
+        solve = jax.vmap(lambda A, b: _linear.solve_dense(A, b, solver, "root"))
+        y, ok = solve(jnp.asarray(A, dtype), jnp.asarray(b, dtype))
+        assert np.mean(ok) >= least if least else np.mean(ok) <= 0.04
+        if least:
+            np.testing.assert_allclose((column * np.asarray(y, float))[ok], 1, atol=accuracy)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("solver", [ix.Picard(), None], ids=str)
+@pytest.mark.parametrize("linear_solver", [None, lx.QR(), lx.GMRES(1e-12, 1e-12)], ids=str)
+def test_a_conserved_total(linear_solver, solver, mode):
+    """A ⇌ B ⇌ C: the total is set by x0, which has no derivative here."""
+    K = lambda t: jnp.array([[-1.0, t, 0.0], [1.0, -t - 0.7, 0.31], [0.0, 0.7, -0.31]])
+    solve = lambda t, **keywords: (
+        ix.fixed_point(
+            lambda c, t: c + 0.2 * K(t) @ c,
+            jnp.array([1.0, 0.0, 0.0]),
+            t,
+            solver=solver,
+            adjoint=ix.Implicit(linear_solver),
+            **keywords,
+        ).x
+    )
+    with pytest.raises(Exception, match="singular"):
+        mode(solve)(0.5)
+    assert np.all(np.isnan(mode(lambda t: solve(t, throw=False))(0.5)))
+
+
+def multiplied(n, t, **keywords):
+    """x₁ is multiplied by 1 + r, where r = 0 at the solution: what it ends at depends on where it began."""
+
+    def F(x, t):
+        r = 0.5 * x[0] + t - x[0]
+        return jnp.concatenate([jnp.stack([x[0] + r, x[1] * (1 + r)]), 0.3 * jnp.sin(x[2:]) + 0.1 * t])
+
+    x0 = jnp.zeros(n).at[1].set(1.0)
+    return ix.fixed_point(F, x0, t, solver=ix.Picard(), throw=False, **keywords).x
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("n", [2, 20, 150])
+def test_a_column_of_rounding_noise(n, mode):
+    """Where x₀ is exact to rounding, so is r = 0, and nothing else is in the column of x₁."""
+    for t in (0.4, 0.7, 1.3):
+        x = lambda t: multiplied(n, t, rtol=1e-15, atol=1e-16)
+        assert np.all(np.isfinite(x(t)))
+        assert np.all(np.isnan(mode(x)(t)))
+
+
+@pytest.mark.parametrize("linear_solver", [lx.GMRES(1e-10, 1e-10), lx.BiCGStab(1e-10, 1e-10), None], ids=str)
+def test_a_matrix_free_solver_sees_it_by_a_second_right_hand_side(linear_solver):
+    """Without, the first answer is taken: 0 in place of the derivative of the iteration, 3.263."""
+    adjoint = lambda check: ix.Implicit(linear_solver, check=check)
+    x = lambda check: lambda t: multiplied(150, t, adjoint=adjoint(check))[1]
+    for mode in MODES:
+        assert np.isnan(mode(x(True))(0.4))
+    assert abs(float(jax.jacfwd(x(False))(0.4))) < 1e-3
