@@ -6,14 +6,16 @@ import runpy
 import sys
 import tempfile
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 # Flags of XLA under which a program that runs once, and a test is one, takes least time.
-QUICK = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-    " --xla_cpu_parallel_codegen_split_count=1"  # the other cores have tests of their own
-)
+QUICK = "--xla_backend_optimization_level=0"
+QUICK += " --xla_cpu_parallel_codegen_split_count=1"  # the other cores have tests of their own
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+    # XLA ends a process in which it meets a flag that it does not know, as that of jaxlib 0.11 does not.
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["implicitax"])
