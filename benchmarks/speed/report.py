@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from .measure import Record
 from .plots import draw
 
@@ -65,7 +67,12 @@ def keep(folder: Path, name: str, records: list[Record], quick: bool, seconds: f
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept[name] = {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "device": jax.devices()[0].device_kind,
+            "system": platform.platform(),
+        },
         "versions": {package: version for package in PACKAGES if (version := _version(package))},
         "quick": quick,
         "seconds": round(seconds),
