@@ -109,7 +109,8 @@ class Row(NamedTuple):
         if self.kind == "fixed_point":
             step = lambda: runs_off(carry.x, _tree.sub(proposal.x, carry.x), residual, tolerance)
             endless = _xla.if_any(error <= 1, step, lambda: _xla.false_like(finite)) & (error <= 1)
-            error = _xla.where(endless, jnp.inf, error)
+            error = _xla.where(endless, jnp.maximum(error, 2), error)
+            best = _tree.where_seldom(endless & (error >= carry.error), lambda: carry.best, best)
         nfev = carry.nfev + 1
         better = _xla.once(error < carry.error)
         stale = _xla.where(better, 0, carry.stale + 1)
