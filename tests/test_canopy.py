@@ -1,6 +1,5 @@
 """The weather file of `examples/canopy.py`: what is wrong with a bad one is said in a line."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,11 @@ COLUMNS = "day_of_year,hour,air_temperature,vapour_pressure,shortwave,wind_speed
 GOOD = "180,12.5,298.15,1500,700,2,420,97000"
 
 
-def run(tmp_path: Path, text: str | None, script: Path = SCRIPT) -> scripts.Done:
+def run(tmp_path: Path, text: str | None) -> scripts.Done:
     path = tmp_path / "weather.csv"
     if text is not None:
         path.write_text(text)
-    return scripts.run(script, tmp_path, "--forcing", str(path))
+    return scripts.run(SCRIPT, tmp_path, "--forcing", str(path))
 
 
 @pytest.mark.parametrize(
@@ -41,16 +40,12 @@ def test_a_bad_file(tmp_path, text, words):
 
 
 def test_a_good_file(tmp_path):
-    """Two days of 48 half-hours, from which everything is computed: here up to the cell that solves them."""
-    cells = re.split(r"(?=^# %%)", SCRIPT.read_text(), flags=re.MULTILINE)
-    last = next(i for i, cell in enumerate(cells) if "leaves:" in cell)
-    script = tmp_path / SCRIPT.name
-    script.write_text("".join(cells[: last + 1]))
+    """Two days of 48 half-hours, from which everything is computed."""
     lines = [COLUMNS]
     for i in range(96):
         day, half_hour = 180 + i // 48, i % 48
         light = max(0, 700 - 60 * abs(half_hour - 24))
         lines.append(f"{day},{half_hour / 2},{290 + half_hour / 6:.2f},1400,{light},2,420,97000")
-    done = run(tmp_path, "\n".join(lines), script)
+    done = run(tmp_path, "\n".join(lines))
     assert done.returncode == 0, done.stderr
     assert "960 leaves: 960 solved" in done.stdout

@@ -129,7 +129,9 @@ def _newton(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _E
         decreased = error < carry.error
         if problem.kind == "fixed_point":
             step = _tree.unravel(_linear.solve_bare(A, _tree.ravel(residual), linear_solver), carry.x)
-            error = _xla.where(runs_off(carry.x, step, residual, tolerance), jnp.inf, error)
+            # `once`: XLA would repeat the elimination in the kernels that judge.
+            endless = _xla.once(runs_off(carry.x, step, residual, tolerance))
+            error = _xla.where(endless, jnp.inf, error)
         else:
             step, regular = _linear.solve(A, residual, linear_solver, ())
             error = corrected(error, carry.x, step, tolerance, regular)
