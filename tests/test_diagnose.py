@@ -84,7 +84,7 @@ def test_a_healthy_root():
 
 
 def test_a_large_one_without_a_matrix():
-    n = 5_000
+    n = 20_000
     shift = lambda x, b: 0.9 * jnp.tanh(jnp.roll(x, 1) + b)
     report = ix.diagnose(shift, jnp.zeros(n), 0.1 * jnp.sin(jnp.arange(n)))
     assert report.healthy
