@@ -117,8 +117,7 @@ def solve(
     y, ok = judged(_tree.mul(inverse, b))
     ok &= ~trust.has_zero(spread)
     if check is not None:
-        least = 1 if check == "fixed_point" else 0
-        z, solved = judged(tuple(v * (jnp.abs(s) + least) for v, s in zip(some, spread)))
+        z, solved = judged(trust.right_side(some, spread, check))
         ok &= solved & trust.is_certain(_tree.ravel(z))
     return _tree.mul(scale, y), ok
 

@@ -109,8 +109,8 @@ class Solve(NamedTuple):
         y, ok = _solve_rows(product, _tree.mul(inverse, b), self.linear_solver, self.batch_axis)
         if self.check is not None:
             some = _linear.trust.direction(b)
-            rows_sums = tuple(v * (jnp.abs(s) + 1) for v, s in zip(some, product(some)))
-            z, solved = _solve_rows(product, rows_sums, self.linear_solver, self.batch_axis)
+            right = _linear.trust.right_side(some, product(some), self.check)
+            z, solved = _solve_rows(product, right, self.linear_solver, self.batch_axis)
             certain = jax.vmap(lambda z: _linear.trust.is_certain(_tree.ravel(z)))
             ok &= solved & certain(_tree.rows_first(z, self.batch_axis))
         return _tree.mul(scale, y), ok
