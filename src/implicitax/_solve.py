@@ -65,7 +65,8 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
     `ValueError` or `TypeError` for wrong arguments.
 
     **Cost:** `Solution.nfev` evaluations of F, one more each for `aux` and for `error_estimate`, and for each tangent
-    or cotangent one linear solve with I − ∂F/∂x. Memory does not depend on the number of iterations.
+    or cotangent one linear solve with I − ∂F/∂x, two without a matrix (`Implicit`). Memory does not depend on the
+    number of iterations.
 
     **Fails:** where I − ∂F/∂x is singular, where F jumps across the diagonal, or where it is not finite near x0.
 

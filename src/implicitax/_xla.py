@@ -39,8 +39,7 @@ def once(flag: Bool[Array, "..."]) -> Bool[Array, "..."]:
 
 def where(condition: Any, a: Any, b: Any) -> Array:
     """`jnp.where(condition, a, b)`, which is a jitted function: a call of its own in every program, at every use, that
-    JAX differentiates, batches and lowers by itself. Of a root of two unknowns they are 146, a tenth of the time to
-    compile it."""
+    JAX differentiates, batches and lowers by itself: of a root of two unknowns 146, a sixth of the time to lower it."""
     values, dtype = (jnp.asarray(a), jnp.asarray(b)), jnp.result_type(a, b)
     decides = [value.dtype == dtype and not jax.typeof(value).weak_type for value in values]
     if values[0].dtype != values[1].dtype and not any(decides):
