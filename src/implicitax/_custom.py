@@ -95,7 +95,7 @@ def _decorate(call: Call, wanted: Wanted, solver: Solver) -> Solver:
 def _judge(job: Job, inputs: Inputs) -> Found:
     problem, options, _ = job
     limits = Limits(frozen(inputs.x0), inputs.tolerance)
-    outcome = judge(problem, frozen(inputs.theta), limits.x0, limits.tolerance, options.linear_solver)
+    outcome = judge(problem, frozen(inputs.theta), limits, options.judged_by)
     return attach(rule_of(*job), inputs.theta, outcome, limits, options.asked)
 
 

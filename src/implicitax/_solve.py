@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 from typing_extensions import Unpack
 
 from ._errors import ConvergenceError, raise_where
-from ._loop import Bounds, Limits, Outcome, Search, attempt, iterate, judge
+from ._loop import Bounds, Limits, Outcome, Search, attempt, confirm, iterate, judge
 from ._methods import AbstractMethod, Tolerance, foreign
 from ._plan import Keywords, Options, Wanted, box, complete, decide, declares, rule_of, summarise, tolerances
 from ._problem import Call, Problem, Theta, hoist
@@ -171,13 +171,17 @@ def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Ou
     method = options.solver
     if not isinstance(method, AbstractMethod):
         x, nit = foreign.run(problem, method, theta, limits.x0, options.max_steps)
-        return judge(problem, theta, x, limits.tolerance, options.linear_solver)._replace(nit=nit)
+        return judge(problem, theta, limits._replace(x0=x), options.judged_by)._replace(nit=nit)
     search = Search(problem, method, options.max_steps, options.batch_axis, options.watch, options.by_column)
     # The attempt knows no bounds, and shows nothing of its iterations.
     alone = limits.bounds is None and options.batch_axis is None and not options.watch
     if alone and options.attempt is not None:
         return attempt(search, options.attempt, theta, limits)
-    return iterate(search, theta, limits)
+    outcome = iterate(search, theta, limits)
+    # Without Newton's correction no method can say of a root that it is one.
+    if problem.kind == "root" and not method.corrects:
+        return confirm(search, outcome, theta, limits, options.judged_by)
+    return outcome
 
 
 def compiled(function: Callable[[Job, Inputs], Found], problem: Problem, wanted: Wanted) -> Program:

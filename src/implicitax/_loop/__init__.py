@@ -3,9 +3,10 @@
 from .attempt import Attempt as Attempt
 from .attempt import attempt as attempt
 from .bounds import Bounds as Bounds
+from .judge import confirm as confirm
+from .judge import judge as judge
 from .loop import Search as Search
 from .loop import iterate as iterate
 from .row import Limits as Limits
 from .row import Outcome as Outcome
-from .verdict import judge as judge
 from .watch import Watch as Watch

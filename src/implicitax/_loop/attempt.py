@@ -14,11 +14,12 @@ import lineax as lx
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _linear, _tree, _xla
+from .._methods import Evaluation, Proposal, ratio
 from .._solution import Status
 from .._tree import Leaves
 from .loop import Search, iterate
 from .row import Limits
-from .verdict import Outcome, corrected, error_at, runs_off, status_of
+from .verdict import Before, Outcome, after, probe, prove, runs_off, status_of
 
 
 class Attempt(NamedTuple):
@@ -50,21 +51,33 @@ class _Plain(NamedTuple):
     running: Bool[Array, ""]
 
 
+class _Root(NamedTuple):
+    """The same of Newton's method for a root, with the length of its step in place of the error."""
+
+    x: Leaves
+    step: Float[Array, ""]
+    residual: Float[Array, ""]
+    nfev: Int[Array, ""]
+    running: Bool[Array, ""]
+    solved: Bool[Array, ""]
+    before: Before
+
+
 class _End(NamedTuple):
     """How the quick way has ended, and where the robust method is to start."""
 
     x: Leaves
-    error: Float[Array, ""]
     residual: Float[Array, ""]
     nfev: Int[Array, ""]
+    solved: Bool[Array, ""]
     start: Leaves
 
 
 def attempt(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> Outcome:
     """The quick way as long as it converges fast, then the robust method if it has not converged."""
-    end = (_plain if quick.linear_solver is None else _newton)(search, quick, theta, limits)
-    solved = end.error <= 1
-    status = status_of(end.error, otherwise=Status.STALLED)
+    way = _plain if quick.linear_solver is None else _newton if search.problem.kind == "fixed_point" else _root
+    end = way(search, quick, theta, limits)
+    status = status_of(end.solved, otherwise=Status.STALLED)
     nothing_bad = jnp.full_like(end.nfev, search.problem.size)
     outcome = Outcome(end.x, status, end.nfev - 1, end.nfev, end.residual, nothing_bad)
 
@@ -74,10 +87,9 @@ def attempt(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> Ou
         # Where the guess is no point of the domain, that is all there is to say.
         spent = _xla.where(outcome.nfev > 1, found.nfev, 0)
         outcome = outcome._replace(nit=outcome.nit + spent, nfev=outcome.nfev + spent)
-        # Not `solved`, of which XLA on CPU would make a kernel before the branch.
-        return _tree.where(end.error <= 1, found, outcome)
+        return _tree.where(found.status == Status.CONVERGED, found, outcome)
 
-    return _xla.if_any(~solved, robust, lambda found: found, outcome)
+    return _xla.if_any(~end.solved, robust, lambda found: found, outcome)
 
 
 def _plain(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _End:
@@ -86,7 +98,7 @@ def _plain(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _En
 
     def step(carry: _Plain) -> _Plain:
         residual = problem.residual(carry.x, theta)
-        error, first = error_at(problem.kind, carry.x, residual, limits.tolerance), carry.nfev <= quick.plain_steps
+        error, first = ratio(residual, limits.tolerance.at(carry.x)), carry.nfev <= quick.plain_steps
         latest = error / carry.error
         rate = _xla.where(first, latest, jnp.sqrt(carry.rate * jnp.sqrt(carry.rate * latest)))
         fast = error * rate ** (quick.plain - carry.nfev).astype(error.dtype) <= 1
@@ -100,12 +112,13 @@ def _plain(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _En
     start = _Plain(x0, infinite, infinite, infinite, jnp.zeros((), jnp.int32), jnp.asarray(True))
     end = jax.lax.while_loop(lambda carry: carry.running, step, _xla.varying(start, (*theta, *x0)))
     # The robust method goes on from where this has come to, if it was on its way.
-    return _End(end.x, end.error, end.residual, end.nfev, _tree.where(end.rate < 1, end.x, x0))
+    start = _tree.where(end.rate < 1, end.x, x0)
+    return _End(end.x, end.residual, end.nfev, end.error <= 1, start)
 
 
 def _newton(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _End:
     """Of a few unknowns: plain iteration until the error has decreased `plain_steps` times in a row, then Newton's
-    method while it decreases; for a root, which has no plain iteration, Newton's method from the guess."""
+    method while it decreases."""
     problem, x0, tolerance, linear_solver = search.problem, limits.x0, limits.tolerance, quick.linear_solver
     assert linear_solver is not None
 
@@ -120,30 +133,56 @@ def _newton(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _E
 
     def plain(carry: _Carry) -> _Carry:
         residual = residual_at(carry.x)
-        return follow(carry, residual, residual, error_at(problem.kind, carry.x, residual, tolerance), True)
+        return follow(carry, residual, residual, ratio(residual, tolerance.at(carry.x)), True)
 
     def newton(carry: _Carry) -> _Carry:
         residual, A = _linear.linearise(residual_at, carry.x, True, by_column=True)
         assert _linear.is_matrix(A)
-        error = error_at(problem.kind, carry.x, residual, tolerance)
+        error = ratio(residual, tolerance.at(carry.x))
         decreased = error < carry.error
-        if problem.kind == "fixed_point":
-            step = _tree.unravel(_linear.solve_bare(A, _tree.ravel(residual), linear_solver), carry.x)
-            # `once`: XLA would repeat the elimination in the kernels that judge.
-            endless = _xla.once(runs_off(carry.x, step, residual, tolerance))
-            error = _xla.where(endless, jnp.inf, error)
-        else:
-            step, regular = _linear.solve(A, residual, linear_solver, ())
-            error = corrected(error, carry.x, step, tolerance, regular)
+        step = _tree.unravel(_linear.solve_bare(A, _tree.ravel(residual), linear_solver), carry.x)
+        # `once`: XLA would repeat the elimination in the kernels that judge.
+        endless = _xla.once(runs_off(carry.x, step, residual, tolerance))
+        error = _xla.where(endless, jnp.inf, error)
         return follow(carry, residual, tuple(-leaf for leaf in step), error, decreased)
 
     infinite, zero = jnp.asarray(jnp.inf, _tree.work_dtype(x0)), jnp.zeros((), jnp.int32)
     end = _xla.varying(_Carry(x0, infinite, infinite, zero, zero, jnp.asarray(True)), (*theta, *x0))
-    if problem.kind == "fixed_point":
-        short = lambda carry: (carry.streak <= quick.plain_steps) & (carry.nfev < quick.plain)
-        end = jax.lax.while_loop(lambda carry: carry.running & short(carry), plain, end)
-        # Whoever has not got into its stride by now would need Newton's steps to be watched.
-        end = end._replace(running=end.running & (end.streak > quick.plain_steps))
+    short = lambda carry: (carry.streak <= quick.plain_steps) & (carry.nfev < quick.plain)
+    end = jax.lax.while_loop(lambda carry: carry.running & short(carry), plain, end)
+    # Whoever has not got into its stride by now would need Newton's steps to be watched.
+    end = end._replace(running=end.running & (end.streak > quick.plain_steps))
     end = jax.lax.while_loop(lambda carry: carry.running, newton, end)
     # Newton's steps may have led elsewhere.
-    return _End(end.x, end.error, end.residual, end.nfev, x0)
+    return _End(end.x, end.residual, end.nfev, end.error <= 1, x0)
+
+
+def _root(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _End:
+    """Of a few unknowns of a root: Newton's method while its steps become shorter."""
+    problem, x0, tolerance, linear_solver = search.problem, limits.x0, limits.tolerance, quick.linear_solver
+    assert linear_solver is not None
+
+    def newton(carry: _Root) -> _Root:
+        x, before = carry.x, carry.before
+        residual, A = _linear.linearise(lambda x: problem.residual(x, theta), x, True, by_column=True)
+        step, regular = _linear.solve(A, tuple(-leaf for leaf in residual), linear_solver, ())
+        size, length = _tree.largest(residual), ratio(step, tolerance.at(x))
+        at = Evaluation(x, residual, A, regular & jnp.isfinite(size), x)
+        proof = prove(at, step, before, tolerance)
+        go_on = at.finite & (carry.nfev < quick.limit) & (length < carry.step) & ~before.probed
+        running = go_on & ~proof.given
+        proposed = _tree.where(proof.wanted, probe(x, tolerance, carry.nfev, None), _tree.axpy(1, step, x))
+        return _Root(
+            x=_tree.where(proof.before, before.x, _tree.where(running, proposed, x)),
+            step=length,
+            residual=_xla.where(proof.before, _tree.largest(before.residual), size),
+            nfev=_xla.one_more(carry.nfev, carry.running),
+            running=running,
+            solved=proof.given,
+            before=after(at, Proposal(proposed, None, newton=True), proof, before),
+        )
+
+    infinite, true = jnp.asarray(jnp.inf, _tree.work_dtype(x0)), jnp.asarray(True)
+    start = _Root(x0, infinite, infinite, jnp.zeros((), jnp.int32), true, ~true, Before.none(x0))
+    end = jax.lax.while_loop(lambda carry: carry.running, newton, _xla.varying(start, (*theta, *x0)))
+    return _End(end.x, end.residual, end.nfev, end.solved, x0)

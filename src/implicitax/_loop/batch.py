@@ -43,7 +43,8 @@ def settle(row: Row, carry: Carry, advanced: tuple[Carry, Judged], limits: Limit
 
 def _halt(carry: Carry, following: Carry) -> Carry:
     """A row that has just ended goes to its best point."""
-    ended = following._replace(x=following.best, method=carry.method)
+    before = following.before and following.before.elsewhere(jnp.asarray(True))
+    ended = following._replace(x=following.best, method=carry.method, before=before)
     return _tree.where(following.status != Status.RUNNING, ended, following)
 
 
@@ -56,11 +57,11 @@ def _wait(row: Row, carry: Carry, judged: Judged, limits: Limits, quiet: Quiet) 
     guess, and its neighbours go on: where a row without a solution ends is for rounding to decide, but its neighbours,
     and their derivative, in which it is a constant, are to be functions of the problem.
     """
-    error, given_up = judged.error, carry.setting == row.method.settings
+    error, solved, given_up = judged.error, judged.solved, carry.setting == row.method.settings
     error_now = _xla.where(jnp.isfinite(error), error, jnp.inf)
     changed = jnp.isfinite(error) & (jnp.abs(error - carry.error) > _CHANGED * carry.error) & ~given_up
-    again = quiet.now & _xla.where(carry.status == Status.CONVERGED, error_now > 1, changed)
-    status = _xla.where(error <= 1, Status.CONVERGED, _xla.where(again, Status.RUNNING, carry.status))
+    again = quiet.now & _xla.where(carry.status == Status.CONVERGED, ~solved, changed)
+    status = _xla.where(solved, Status.CONVERGED, _xla.where(again, Status.RUNNING, carry.status))
     failed = (status < 0) & ~given_up
     gives_up = failed & quiet.last
     nowhere = gives_up & _got_nowhere(carry, judged, limits)

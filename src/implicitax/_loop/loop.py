@@ -61,7 +61,7 @@ def iterate(search: Search, theta: Leaves, limits: Limits) -> Outcome:
             following = batch.settle(row, carry, (following, judged), limits, quiet)
         else:
             following = row.renew(row.retries(following), following, limits)
-        return following, Seen.of(carry.x, following.x, residual, judged.error)
+        return following, Seen.of(carry.x, following.x, residual, judged.shown)
 
     start, finish = row.start, row.finish
     if is_batch:

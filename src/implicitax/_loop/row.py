@@ -5,13 +5,15 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .. import _tree, _xla
-from .._methods import AbstractMethod, Evaluation, Tolerance
+from .. import _linear, _tree, _xla
+from .._methods import AbstractMethod, Evaluation, Needs, Proposal, Tolerance, ratio, row_weights
 from .._problem import Kind
 from .._solution import Status
 from .._tree import Leaves
 from .bounds import Bounds
-from .verdict import Outcome, corrected, error_at, runs_off, status_of
+from .verdict import Before, Outcome, after, probe, prove, runs_off, status_of
+
+_PROVISIONAL = 0.1  # tolerances: a correction by an approximate inverse as small as this may end a solve
 
 
 class Carry(NamedTuple):
@@ -22,7 +24,7 @@ class Carry(NamedTuple):
     status: Int[Array, "*rows"]
     nfev: Int[Array, "*rows"]
     best: Leaves
-    error: Float[Array, "*rows"]  # at the best point, in units of the tolerance: converged if at most 1
+    error: Float[Array, "*rows"]  # at the best point
     residual: Float[Array, "*rows"]
     stale: Int[Array, "*rows"]  # evaluations since the best point was found, or since the setting began
     component: Int[Array, "*rows"]
@@ -30,6 +32,8 @@ class Carry(NamedTuple):
     setting: Int[Array, "*rows"]  # of the method's settings, the one in use
     waiting: Bool[Array, "*rows"]  # a row that has ended, but has to be looked at again
     at_guess: Leaves | None  # of a row of a batch: the residual at x0
+    weights: Leaves  # of the components of R in the error, by A at x0; () where there is none
+    before: Before | None  # of a root
 
 
 class Limits(NamedTuple):
@@ -46,11 +50,18 @@ class Limits(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A point evaluated."""
+    """What an evaluation says of a point: of that evaluated, or of the one before, whose probe it was."""
 
+    x: Leaves
     residual: Leaves
     size: Float[Array, ""]  # max |R|; infinite or NaN if R is not finite
     error: Float[Array, ""]  # in units of the tolerance; infinite if R is not finite
+    solved: Bool[Array, ""]
+
+    @property
+    def shown(self) -> Float[Array, ""]:
+        """The error as it is recorded: at most 1 where the point is a solution, which for a root it does not say."""
+        return _xla.where(self.solved, jnp.minimum(self.error, 1), jnp.maximum(self.error, 1))
 
 
 class Row(NamedTuple):
@@ -62,6 +73,12 @@ class Row(NamedTuple):
     max_steps: int
     dtype: Any
     is_one_of_many: bool  # in a batch
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the residual is weighed by A."""
+        method = self.method
+        return method.needs is not Needs.NONE and (method.descends or self.kind == "root")
 
     def start(self, limits: Limits) -> Carry:
         x = limits.x0
@@ -88,6 +105,8 @@ class Row(NamedTuple):
             setting=zero,
             waiting=zero != 0,
             at_guess=x if self.is_one_of_many else None,
+            weights=x if self.weighs else (),
+            before=Before.none(x) if self.kind == "root" and self.method.corrects else None,
         )
 
     def advance(self, carry: Carry, residual: Leaves, A: Any, limits: Limits) -> tuple[Carry, Judged]:
@@ -95,29 +114,29 @@ class Row(NamedTuple):
         method, tolerance = self.method, limits.tolerance
         size = _tree.largest(residual)
         finite = _xla.once(jnp.isfinite(size))
-        error = error_at(self.kind, carry.x, residual, tolerance)
+        weights = self._weights(carry, A, tolerance)
+        error = _tree.largest(_tree.mul(weights, residual)) if weights else ratio(residual, tolerance.at(carry.x))
         error = _xla.where(finite, error, jnp.inf).astype(self.dtype)
         best = _tree.where(error < carry.error, carry.x, carry.best)
-        proposal = method.step(Evaluation(carry.x, residual, A, finite, best), carry.method, tolerance)
-        if self.kind == "root" and proposal.correction is not None:
-            # At a bound the correction may be small because A is large.
-            free = finite & (carry.pressed == self.unknowns)
-            error = corrected(error, carry.x, proposal.correction, tolerance, free)
-            best = _tree.where(error < carry.error, carry.x, carry.best)
-
-        endless = _xla.false_like(finite)
+        at = Evaluation(carry.x, residual, A, finite, best, weights)
+        proposal = method.step(at, carry.method, tolerance)
+        judged, before = Judged(carry.x, residual, size, error, error <= 1), carry.before
         if self.kind == "fixed_point":
-            step = lambda: runs_off(carry.x, _tree.sub(proposal.x, carry.x), residual, tolerance)
-            endless = _xla.if_any(error <= 1, step, lambda: _xla.false_like(finite)) & (error <= 1)
-            error = _xla.where(endless, jnp.maximum(error, 2), error)
-            best = _tree.where_seldom(endless & (error >= carry.error), lambda: carry.best, best)
+            judged, proposal = self._fixed_point(at, proposal, judged, tolerance)
+        elif method.corrects:
+            judged, proposal, before = self._root(carry, at, proposal, judged, limits)
+        else:
+            # By an approximate inverse, or by the method's own step: for `judge` to confirm.
+            step = _tree.sub(proposal.x, at.x) if proposal.correction is None else proposal.correction
+            judged = judged._replace(solved=finite & (ratio(step, tolerance.at(at.x)) <= _PROVISIONAL))
+
         nfev = carry.nfev + 1
-        better = _xla.once(error < carry.error)
+        better = _xla.once(judged.solved | (judged.error < carry.error))
         stale = _xla.where(better, 0, carry.stale + 1)
         status = status_of(
-            error,
+            judged.solved,
             (~finite & ((carry.nfev == 0) | (not method.recovers)), Status.NON_FINITE),
-            (endless, Status.UNBOUNDED),
+            (proposal.status == Status.UNBOUNDED, Status.UNBOUNDED),
             (nfev > self.max_steps, Status.STEP_LIMIT),
             (proposal.status != Status.RUNNING, proposal.status),
             (stale > method.patience, Status.STALLED),
@@ -132,17 +151,54 @@ class Row(NamedTuple):
             method=proposal.state,
             status=status,
             nfev=nfev,
-            best=best,
-            error=_xla.where(better, error, carry.error),
-            residual=_xla.where(better, size, carry.residual),
+            best=_tree.where(better, judged.x, carry.best),
+            error=_xla.where(better, judged.error, carry.error),
+            residual=_xla.where(better, judged.size, carry.residual),
             stale=stale,
             component=_where_bad(finite, residual, carry.component),
             pressed=pressed,
             setting=carry.setting,
             waiting=status != Status.RUNNING,
             at_guess=at_guess and _tree.where_seldom(carry.nfev == 0, lambda: residual, at_guess),
+            weights=weights,
+            before=before,
         )
-        return following, Judged(residual, size, error)
+        return following, judged
+
+    def _weights(self, carry: Carry, A: Any, tolerance: Tolerance) -> Leaves:
+        """By which methods, and the error of a root, weigh the residual: by A at the first point. () without."""
+        if not carry.weights:
+            return ()
+        first = carry.nfev == 0
+        anew = lambda: _tree.where(first, row_weights(carry.x, A, tolerance), carry.weights)
+        # Without a matrix they cost products with A.
+        return anew() if _linear.is_matrix(A) else _xla.if_any(first, anew, lambda: carry.weights)
+
+    def _fixed_point(
+        self, at: Evaluation, proposal: Proposal, judged: Judged, tolerance: Tolerance
+    ) -> tuple[Judged, Proposal]:
+        """Whether x is on its way to infinity, where the residual is small."""
+        error, no = judged.error, _xla.false_like(at.finite)
+        step = lambda: runs_off(at.x, _tree.sub(proposal.x, at.x), at.residual, tolerance)
+        endless = _xla.if_any(judged.solved, step, lambda: no) & judged.solved
+        judged = judged._replace(
+            error=_xla.where(endless, jnp.maximum(error, 2), error), solved=judged.solved & ~endless
+        )
+        return judged, proposal._replace(status=_xla.where(endless, Status.UNBOUNDED, proposal.status))
+
+    def _root(
+        self, carry: Carry, at: Evaluation, proposal: Proposal, judged: Judged, limits: Limits
+    ) -> tuple[Judged, Proposal, Before]:
+        """Whether x, or the point before, is a root; and a probe, if x is one but for a proof."""
+        before, tolerance, correction = carry.before, limits.tolerance, proposal.correction
+        assert before is not None
+        assert correction is not None
+        proof = prove(at, correction, before, tolerance, carry.status == Status.CONVERGED)
+        turn = carry.nfev // 2
+        proposed = _tree.where(proof.wanted, probe(at.x, tolerance, turn, limits.bounds), proposal.x)
+        earlier = judged._replace(x=before.x, residual=before.residual, size=_tree.largest(before.residual))
+        judged = _tree.where(proof.before, earlier, judged)._replace(solved=proof.given)
+        return judged, proposal._replace(x=proposed), after(at, proposal, proof, before)
 
     def retries(self, carry: Carry) -> Bool[Array, "*rows"]:
         """Whether the method has another setting for what has just failed."""
@@ -164,6 +220,7 @@ class Row(NamedTuple):
 
         return carry._replace(
             x=_tree.where_seldom(predicate, start, carry.x),
+            before=carry.before and carry.before.elsewhere(predicate),
             method=_tree.where(predicate, method.renew(carry.method, setting), carry.method),
             status=_xla.where(predicate, Status.RUNNING, carry.status).astype(jnp.int32),
             stale=_xla.where(predicate, 0, carry.stale),

@@ -6,12 +6,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _linear, _tree, _xla
-from .._methods import Tolerance, ratio
-from .._problem import Equations, Kind
+from .._methods import Evaluation, Proposal, Tolerance, ratio, row_weights
 from .._solution import History, Status
 from .._tree import Leaves
+from .bounds import Bounds
 
 FAR = 0.1  # of the size of x: a step from which a small residual is no fixed point
+_BEND = 0.3  # of the change of R over the tolerance of x: how far it may be from linear there
+_NEGLIGIBLE = 1e-3  # of the same: an R as small as this, which x cannot resolve
+_ROUNDING = 16  # times eps |x|: no point is moved by less
 
 
 class Outcome(NamedTuple):
@@ -26,21 +29,97 @@ class Outcome(NamedTuple):
     history: History | None = None
 
 
-def error_at(kind: Kind, x: Leaves, residual: Leaves, tolerance: Tolerance) -> Float[Array, ""]:
-    """max |R| in units of the tolerance: x is a solution if it is at most 1. NaN or infinite where R is."""
-    return ratio(residual, tolerance.atol if kind == "root" else tolerance.at(x))
+class Before(NamedTuple):
+    """The point evaluated before, by which the next one is judged."""
+
+    x: Leaves
+    residual: Leaves
+    newton: Bool[Array, "*rows"]  # whether Newton's step has led from it to the next
+    probed: Bool[Array, "*rows"]  # whether it is a root but for a proof, which the next one is to give
+
+    @classmethod
+    def none(cls, x0: Leaves) -> "Before":
+        """Before the first."""
+        no = jnp.asarray(False)
+        return cls(x0, x0, no, no)
+
+    def elsewhere(self, moved: Bool[Array, "*rows"]) -> "Before":
+        """If the next point has been moved: neither Newton's nor a probe."""
+        return self._replace(newton=self.newton & ~moved, probed=self.probed & ~moved)
 
 
-def corrected(
-    error: Float[Array, ""], x: Leaves, correction: Leaves, tolerance: Tolerance, known: Bool[Array, ""]
-) -> Float[Array, ""]:
-    """The error of a root x for which Newton's correction A⁻¹R is known: x is a solution if that is small enough, too.
+class Proof(NamedTuple):
+    """What an evaluation says of roots."""
 
-    It measures the error of x whatever the units of R. But it is small far from a root too, where R grows fast, so it
-    does not say which of two points is better.
+    here: Bool[Array, ""]  # the point evaluated is one
+    before: Bool[Array, ""]  # the point before is one, of which it was the probe
+    wanted: Bool[Array, ""]  # the point evaluated is one but for a proof
+
+    @property
+    def given(self) -> Bool[Array, ""]:
+        return self.here | self.before
+
+
+def prove(at: Evaluation, correction: Leaves, before: Before, tolerance: Tolerance, settled: Any = False) -> Proof:
+    """Whether a point x is a root of R, whatever the units of x and of R.
+
+    It is one if Newton's correction A⁻¹R is within the tolerance and R is as good as linear, with this A, over a
+    distance that matters: to the point before, from which Newton's step has led here (the curvature that it shows is
+    then what the step has left of R), or to a probe a tolerance away. For the correction alone is small, too, where A
+    is infinite, at the edge of a domain; and R alone says nothing, in its own units. `settled` is a root of which this
+    has been shown before (in a batch, where its neighbours move it).
+
+    Deuflhard, Newton Methods for Nonlinear Problems (2011), doi:10.1007/978-3-642-23899-4, section 2.1, has the
+    affine-invariant convergence theory; the test of linearity is ours.
     """
-    close = known & (ratio(correction, tolerance.at(x)) <= 1)
-    return _xla.where(close, jnp.fmin(error, 1), error)
+    distance = ratio(correction, tolerance.at(at.x))
+    close = at.finite & (distance <= 1) & ~before.probed
+    step, change = _tree.sub(at.x, before.x), _tree.sub(at.residual, before.residual)
+
+    def bend() -> Float[Array, ""]:
+        along = _product(at.A, step)
+        weights = row_weights(at.x, at.A, tolerance)
+        return _tree.largest(_tree.mul(weights, _tree.sub(along, change)))
+
+    if _linear.is_matrix(at.A):
+        bent = bend()
+    else:
+        bent = _xla.if_any(close | before.probed, bend, lambda: jnp.full_like(distance, jnp.inf))
+    here = close & ((before.newton & (bent <= 1)) | _tree.is_zero(at.residual) | settled)
+    negligible = ratio(before.residual, tuple(map(jnp.abs, change))) <= _NEGLIGIBLE
+    shown = ((distance <= 2) & (bent <= _BEND)) | negligible
+    return Proof(here, before.probed & at.finite & shown, close & ~here)
+
+
+def _product(A: Any, v: Leaves) -> Leaves:
+    return _tree.unravel(_tree.matvec(A, _tree.ravel(v)), v) if _linear.is_matrix(A) else A(v)
+
+
+def probe(x: Leaves, tolerance: Tolerance, turn: Int[Array, ""], bounds: Bounds | None) -> Leaves:
+    """A point a tolerance away from x, some unknowns up and some down; at the next turn the other way round."""
+
+    def move(xi: Array, reach: Array) -> tuple[Array, Array]:
+        index = jnp.arange(xi.size, dtype=jnp.int32).reshape(xi.shape)
+        reach = jnp.maximum(reach, _ROUNDING * float(jnp.finfo(xi.dtype).eps) * jnp.abs(xi))
+        step = _xla.where((index + turn) % 2 == 0, reach, -reach)
+        return (xi + step).astype(xi.dtype), (xi - step).astype(xi.dtype)
+
+    here, there = zip(*map(move, x, tolerance.at(x)))
+    if bounds is None:
+        return here
+    inside = bounds.contain(here)
+    return bounds.shorten(x, tuple(_xla.where(ok, a, b) for ok, a, b in zip(inside, here, there)))
+
+
+def after(at: Evaluation, proposal: Proposal, proof: Proof, before: Before) -> Before:
+    """The point evaluated, for the verdict on the next; one that is not finite is none."""
+    newton = proposal.newton & ~proof.wanted
+    return Before(
+        _tree.where(at.finite, at.x, before.x),
+        _tree.where(at.finite, at.residual, before.residual),
+        at.finite & newton,
+        proof.wanted,
+    )
 
 
 def runs_off(x: Leaves, step: Leaves, residual: Leaves, tolerance: Tolerance) -> Bool[Array, ""]:
@@ -54,28 +133,7 @@ def runs_off(x: Leaves, step: Leaves, residual: Leaves, tolerance: Tolerance) ->
     return (ratio(size, tolerance.at(x)) > FAR) & (_tree.max_norm(residual) > 16 * eps * _tree.max_norm(x))
 
 
-def status_of(error: Float[Array, ""], *reasons: tuple[Any, Any], otherwise: Any) -> Int[Array, ""]:
-    """`CONVERGED` where the error is at most 1, else the status of the first of the reasons that is true."""
+def status_of(solved: Bool[Array, "*rows"], *reasons: tuple[Any, Any], otherwise: Any) -> Int[Array, "*rows"]:
+    """`CONVERGED` where it is solved, else the status of the first of the reasons that is true."""
     conditions, statuses = [condition for condition, _ in reasons], [status for _, status in reasons]
-    return _xla.select([error <= 1, *conditions], [Status.CONVERGED, *statuses], otherwise).astype(jnp.int32)
-
-
-def judge(problem: Equations, theta: Leaves, x: Leaves, tolerance: Tolerance, linear_solver: Any) -> Outcome:
-    """The verdict on a point that somebody else's solver returned, by one evaluation of our own."""
-
-    def residual_at(x: Leaves) -> Leaves:
-        return problem.residual(x, theta)
-
-    if problem.kind == "fixed_point":
-        residual = residual_at(x)
-        error = error_at(problem.kind, x, residual, tolerance)
-    else:
-        residual, A = _linear.linearise(residual_at, x, _linear.is_dense(linear_solver))
-        correction, regular = _linear.solve(A, residual, linear_solver, tolerance.at(x))
-        error = corrected(error_at(problem.kind, x, residual, tolerance), x, correction, tolerance, regular)
-    component = _tree.first_bad(residual)
-    finite = component == problem.size
-    size = _xla.where(finite, _tree.max_norm(residual), jnp.inf)
-    status = status_of(error, (finite, Status.NOT_A_SOLUTION), otherwise=Status.NON_FINITE)
-    zero = jnp.zeros((), jnp.int32)
-    return Outcome(x, status, zero, zero + 1, size, component)
+    return _xla.select([solved, *conditions], [Status.CONVERGED, *statuses], otherwise).astype(jnp.int32)

@@ -9,6 +9,7 @@ from .contract import Needs as Needs
 from .contract import Proposal as Proposal
 from .contract import Tolerance as Tolerance
 from .contract import ratio as ratio
+from .contract import row_weights as row_weights
 from .contract import typical_size as typical_size
 from .contract import wants_matrix as wants_matrix
 from .ladder import Ladder as Ladder

@@ -7,10 +7,11 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _tree, _xla
-from .._linear import is_dense
+from .._linear import is_dense, is_matrix
 from .._solution import Status
 from .._tree import Layout, Leaves
 
@@ -52,6 +53,7 @@ class Evaluation(NamedTuple):
     A: Any  # ∂R/∂x in the form that the method needs; None for a method without
     finite: Bool[Array, ""]
     best: Leaves  # the point with the smallest error so far
+    weights: Leaves = ()  # of the residual's components in its norm, by A at x0; () unless the method `descends`
 
 
 class Proposal(NamedTuple):
@@ -60,7 +62,8 @@ class Proposal(NamedTuple):
     x: Leaves
     state: Any
     status: Any = Status.RUNNING  # or how the method ended, if it has nothing left to try
-    correction: Leaves | None = None  # A⁻¹ R at the point evaluated, where the method has computed it
+    correction: Leaves | None = None  # −A⁻¹ R at the point evaluated, or about that; infinite where it is not known
+    newton: Any = False  # whether the next point is Newton's, the correction away
 
 
 class Needs(enum.Enum):
@@ -86,6 +89,8 @@ class AbstractMethod(eqx.Module):
 
     needs: ClassVar[Needs] = Needs.NONE  # of A, at every point
     kinds: ClassVar[tuple[str, ...]] = ("fixed_point",)  # of problems that it solves
+    descends: ClassVar[bool] = False  # whether it wants the residual weighed by A, a norm to decrease
+    corrects: ClassVar[bool] = False  # whether it always knows Newton's correction, by which a root is judged
     recovers: ClassVar[bool] = False  # whether it steps back from a point where the residual is not finite
     default_max_steps: ClassVar[int] = 1000
 
@@ -139,6 +144,27 @@ def wants_matrix(method: AbstractMethod) -> bool:
     if method.needs is Needs.EITHER:
         return is_dense(getattr(method, "linear_solver", None))
     return method.needs is Needs.MATRIX
+
+
+_PROBES = 3  # products with A from which the sizes of its rows are estimated
+
+
+def row_weights(x: Leaves, A: Any, tolerance: Tolerance) -> Leaves:
+    """1 / Σⱼ |Aᵢⱼ| tolⱼ: the change of Rᵢ that the tolerance of x allows, so a norm in which 1 is "good enough".
+
+    Without a matrix, the root mean square of A v over random signs of vⱼ = ±tolⱼ stands for the sum.
+    """
+    allowed = tolerance.at(x)
+    if is_matrix(A):
+        change = _tree.unravel(_tree.matvec(jnp.abs(A), _tree.ravel(allowed)), x)
+    else:
+        rng = np.random.default_rng(0)
+        signs = [
+            tuple(jnp.asarray(rng.choice((-1.0, 1.0), leaf.shape), leaf.dtype) for leaf in x) for _ in range(_PROBES)
+        ]
+        products = [A(_tree.mul(allowed, sign)) for sign in signs]
+        change = tuple(jnp.sqrt(sum(leaf**2 for leaf in leaves) / _PROBES) for leaves in zip(*products))
+    return tuple(_xla.where((c > 0) & jnp.isfinite(c), 1 / c, 1).astype(c.dtype) for c in change)
 
 
 def around(x0: Leaves, best: Leaves, number: Int[Array, ""]) -> Leaves:

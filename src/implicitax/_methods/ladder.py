@@ -13,8 +13,8 @@ from .. import _linear, _tree, _xla
 from .._errors.values import check_factorises
 from .._solution import Status
 from .._tree import Leaves
-from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance
-from .newton import backtrack, largest_known, row_weights
+from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, row_weights
+from .newton import backtrack, largest_known
 from .rungs import BACKTRACKED, DOGLEG, MARQUARDT, RUNGS, UNDAMPED, column, norm_weights, start
 from .trust_region import dogleg, marquardt
 
@@ -84,6 +84,7 @@ class Ladder(AbstractMethod):
     linear_solver: lx.AbstractLinearSolver | None = None
     needs = Needs.MATRIX
     kinds = ("fixed_point", "root")
+    corrects = True
     recovers = True
     default_max_steps = 1200
 
@@ -150,7 +151,7 @@ class Ladder(AbstractMethod):
         assert self.linear_solver is not None, "`resolve` fills it in"
         newton, regular = _linear.solve_dense(at.A, -residual, self.linear_solver)
 
-        weights = _xla.where(state.first, _tree.ravel(row_weights(at, tolerance)), state.weights)
+        weights = _xla.where(state.first, _tree.ravel(row_weights(at.x, at.A, tolerance)), state.weights)
         size = _tree.norm((weights * residual,))
         accepted, fraction = backtrack(size, largest_known(state.sizes), state.trust, at.finite, state.first)
         verdict = _Verdict(accepted, fraction, state.growth, weights, size, state.scale)
@@ -176,10 +177,11 @@ class Ladder(AbstractMethod):
             Status.SINGULAR,
             _xla.where(failed, Status.STALLED, Status.RUNNING),
         )
-        correction = _tree.unravel(_xla.where(regular & following.accepted, newton, jnp.inf), at.x)
+        correction = _tree.unravel(_xla.where(regular, newton, jnp.inf), at.x)
         step = _tree.unravel(move.step, following.base)
         following = following._replace(predicted=move.predicted, length=move.length)
-        return Proposal(_tree.axpy(1, step, following.base), following, status, correction)
+        full = following.accepted & (_tree.largest((move.step - newton,)) == 0)
+        return Proposal(_tree.axpy(1, step, following.base), following, status, correction, full)
 
 
 class _Verdict(NamedTuple):

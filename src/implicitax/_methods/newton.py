@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import lineax as lx
-import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from .. import _linear, _tree, _xla
@@ -12,7 +11,6 @@ from .._solution import Status
 from .._tree import Leaves
 from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, typical_size
 
-_PROBES = 3  # products with A from which the sizes of its rows are estimated
 _SMALLEST_STEP = 1e-10  # a fraction of Newton's step below which nothing is left to try
 
 
@@ -21,7 +19,6 @@ class _State(NamedTuple):
     size: Float[Array, ""]  # the norm of its residual,
     direction: Leaves  # and Newton's step from there;
     fraction: Float[Array, ""]  # how much of it was tried last
-    weights: Leaves  # of the residual's components in the norm
     first: Bool[Array, ""]
 
 
@@ -58,6 +55,8 @@ class Newton(AbstractMethod):
     linear_solver: lx.AbstractLinearSolver | None = None
     needs = Needs.EITHER
     kinds = ("fixed_point", "root")
+    descends = True
+    corrects = True
     recovers = True
     default_max_steps = 200
 
@@ -69,12 +68,11 @@ class Newton(AbstractMethod):
 
     def init(self, x: Leaves, setting: Array) -> _State:
         dtype = _tree.work_dtype(x)
-        return _State(x, jnp.asarray(jnp.inf, dtype), x, jnp.ones((), dtype), x, jnp.asarray(True))
+        return _State(x, jnp.asarray(jnp.inf, dtype), x, jnp.ones((), dtype), jnp.asarray(True))
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         newton, regular = self._newton(at, tolerance)
-        weights = weights_at_first(at, tolerance, state.first, state.weights)
-        size = _tree.norm(_tree.mul(weights, at.residual))
+        size = _tree.norm(_tree.mul(at.weights, at.residual))
 
         accepted, fraction = backtrack(size, state.size, state.fraction, at.finite, state.first)
         base = _tree.where(accepted, at.x, state.base)
@@ -84,11 +82,11 @@ class Newton(AbstractMethod):
             Status.SINGULAR,
             _xla.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING),
         )
-        following = _State(
-            base, _xla.where(accepted, size, state.size), direction, fraction, weights, _xla.false_like(state.first)
-        )
+        size = _xla.where(accepted, size, state.size)
+        following = _State(base, size, direction, fraction, _xla.false_like(state.first))
         correction = _tree.where(regular, newton, tuple(jnp.full_like(leaf, jnp.inf) for leaf in newton))
-        return Proposal(_tree.axpy(fraction, direction, base), following, status, correction)
+        full = accepted & (fraction == 1)
+        return Proposal(_tree.axpy(fraction, direction, base), following, status, correction, full)
 
     def _newton(self, at: Evaluation, tolerance: Tolerance) -> tuple[Leaves, Bool[Array, ""]]:
         """−A⁻¹R, and whether it can be trusted."""
@@ -112,29 +110,3 @@ def backtrack(
 def largest_known(sizes: Float[Array, " last"]) -> Float[Array, ""]:
     """Of the last norms, for a condition that is not monotone; those that there have not been are infinite."""
     return _tree.largest((_xla.where(jnp.isfinite(sizes), sizes, 0),))
-
-
-def weights_at_first(at: Evaluation, tolerance: Tolerance, first: Bool[Array, ""], known: Leaves) -> Leaves:
-    """`row_weights` at the first point, and those from then on. Without a matrix they cost products with A."""
-    if _linear.is_matrix(at.A):
-        return _tree.where(first, row_weights(at, tolerance), known)
-    anew = lambda: _tree.where(first, row_weights(at, tolerance), known)
-    return _xla.if_any(first, anew, lambda: known)
-
-
-def row_weights(at: Evaluation, tolerance: Tolerance) -> Leaves:
-    """1 / Σⱼ |Aᵢⱼ| tolⱼ: the change of Rᵢ that the tolerance of x allows, so a norm in which 1 is "good enough".
-
-    Without a matrix, the root mean square of A v over random signs of vⱼ = ±tolⱼ stands for the sum.
-    """
-    allowed = tolerance.at(at.x)
-    if _linear.is_matrix(at.A):
-        change = _tree.unravel(_tree.matvec(jnp.abs(at.A), _tree.ravel(allowed)), at.x)
-    else:
-        rng = np.random.default_rng(0)
-        signs = [
-            tuple(jnp.asarray(rng.choice((-1.0, 1.0), leaf.shape), leaf.dtype) for leaf in at.x) for _ in range(_PROBES)
-        ]
-        products = [at.A(_tree.mul(allowed, sign)) for sign in signs]
-        change = tuple(jnp.sqrt(sum(leaf**2 for leaf in leaves) / _PROBES) for leaves in zip(*products))
-    return tuple(_xla.where((c > 0) & jnp.isfinite(c), 1 / c, 1) for c in change)

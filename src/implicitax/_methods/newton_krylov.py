@@ -10,12 +10,13 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from .. import _linear, _tree, _xla
 from .._solution import Status
 from .._tree import Layout, Leaves
-from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, typical_size
-from .newton import backtrack, largest_known, weights_at_first
+from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, ratio, typical_size
+from .newton import backtrack, largest_known
 
 _FIRST, _LEAST, _MOST = 0.1, 1e-4, 0.5  # forcing terms: at first, and their limits
 _SMALLEST_STEP = 1e-8  # a fraction of Newton's step below which nothing is left to try
 _WINDOW = 4
+_NEAR = 10  # tolerances: after a step as short as this the linear system is solved to all the digits that count
 
 
 class _State(NamedTuple):
@@ -24,7 +25,6 @@ class _State(NamedTuple):
     sizes: Float[Array, " window"]  # the norm of R at the last points accepted, the newest first
     fraction: Float[Array, ""]  # how much of the step was tried last
     forcing: Float[Array, ""]
-    weights: Leaves  # of R's components in its norm
     first: Bool[Array, ""]
 
 
@@ -64,6 +64,8 @@ class NewtonKrylov(AbstractMethod):
     max_restarts: int = 10
     needs = Needs.PRODUCT
     kinds = ("fixed_point", "root")
+    descends = True
+    corrects = True
     recovers = True
     default_max_steps = 200
 
@@ -81,11 +83,10 @@ class NewtonKrylov(AbstractMethod):
     def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
         dtype = _tree.work_dtype(x)
         one = jnp.ones((), dtype)
-        return _State(x, x, jnp.full((_WINDOW,), jnp.inf, dtype), one, _FIRST * one, x, jnp.asarray(True))
+        return _State(x, x, jnp.full((_WINDOW,), jnp.inf, dtype), one, _FIRST * one, jnp.asarray(True))
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
-        weights = weights_at_first(at, tolerance, state.first, state.weights)
-        size = _tree.norm(_tree.mul(weights, at.residual))
+        size = _tree.norm(_tree.mul(at.weights, at.residual))
         before = largest_known(state.sizes)
         accepted, fraction = backtrack(size, before, state.fraction, at.finite, state.first)
 
@@ -94,12 +95,15 @@ class NewtonKrylov(AbstractMethod):
         before = 0.9 * state.forcing**2
         forcing = jnp.clip(_xla.where(before > 0.1, jnp.maximum(forcing, before), forcing), _LEAST, _MOST)
         forcing = _xla.where(accepted, forcing, state.forcing).astype(size.dtype)
-        direction, relative = _xla.if_any(
-            accepted,
-            lambda: self._direction(at, weights, typical_size(at.x, tolerance), forcing),
-            lambda: (state.direction, jnp.ones_like(forcing)),
+        # What has been solved to a digit may lead on, but it is no proof that x is a root.
+        near = ~state.first & (ratio(state.direction, tolerance.at(at.x)) <= _NEAR)
+        forcing = _xla.where(near, float(jnp.finfo(size.dtype).eps) ** (2 / 3), forcing).astype(size.dtype)
+        found, relative = _xla.if_any(
+            accepted | near,
+            lambda: self._direction(at, typical_size(at.x, tolerance), forcing),
+            lambda: (state.direction, jnp.full_like(forcing, jnp.inf)),
         )
-        direction = _tree.where(accepted, direction, state.direction)
+        direction = _tree.where(accepted, found, state.direction)
         base = _tree.where(accepted, at.x, state.base)
 
         following = _State(
@@ -108,29 +112,26 @@ class NewtonKrylov(AbstractMethod):
             sizes=_xla.where(accepted, jnp.concatenate([size[None], state.sizes[:-1]]), state.sizes),
             fraction=fraction,
             forcing=forcing,
-            weights=weights,
             first=_xla.false_like(state.first),
         )
         status = _xla.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING)
-        # Newton's correction is known to the residual of GMRES; where that is small it measures the error of x.
-        known = accepted & (relative <= 0.1)
-        correction = tuple(_xla.where(known, 1.25 * leaf, jnp.inf) for leaf in direction)
-        return Proposal(_tree.axpy(fraction, direction, base), following, status, correction)
+        known = near & (relative <= forcing)
+        correction = tuple(_xla.where(known, leaf, jnp.inf) for leaf in found)
+        full = accepted & (fraction == 1)
+        return Proposal(_tree.axpy(fraction, direction, base), following, status, correction, full)
 
-    def _direction(
-        self, at: Evaluation, weights: Leaves, scale: Leaves, forcing: Float[Array, ""]
-    ) -> tuple[Leaves, Array]:
+    def _direction(self, at: Evaluation, scale: Leaves, forcing: Float[Array, ""]) -> tuple[Leaves, Array]:
         """d with `‖A d + R‖ ≤ forcing ‖R‖`, or as close as GMRES gets; and how close. Everything is scaled."""
 
         def precondition(v: Leaves) -> Leaves:
             if self.preconditioner is None:
                 return _tree.mul(scale, v)
-            return self.preconditioner(at.x, tuple(vi / w for vi, w in zip(v, weights)))
+            return self.preconditioner(at.x, tuple(vi / w for vi, w in zip(v, at.weights)))
 
         def product(v: Leaves) -> Leaves:
-            return _tree.mul(weights, at.A(precondition(v)))
+            return _tree.mul(at.weights, at.A(precondition(v)))
 
-        right = tuple(-w * r for w, r in zip(weights, at.residual))
+        right = tuple(-w * r for w, r in zip(at.weights, at.residual))
         # In a unit in which R has the norm 1, so that nothing in GMRES underflows.
         size = _tree.norm(right)
         size = _xla.where((size > 0) & jnp.isfinite(size), size, 1)

@@ -8,8 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from .. import _tree, _xla
 from .._tree import Leaves
-from .contract import Evaluation, Tolerance
-from .newton import row_weights
+from .contract import Evaluation, Tolerance, row_weights
 
 
 class Rung(NamedTuple):
@@ -67,5 +66,5 @@ def norm_weights(at: Evaluation, tolerance: Tolerance, rung: Int[Array, ""]) -> 
     size = _tree.largest(at.residual)
     equal = jnp.ones_like(x) / _xla.where((size > 0) & jnp.isfinite(size), size, 1)
     return _xla.select(
-        [kind == _BY_TOLERANCE, kind == _BY_SIZE], [_tree.ravel(row_weights(at, tolerance)), by_size], equal
+        [kind == _BY_TOLERANCE, kind == _BY_SIZE], [_tree.ravel(row_weights(at.x, at.A, tolerance)), by_size], equal
     )

@@ -127,6 +127,11 @@ def for_derivative(problem: Problem, dtype: Any, batch: bool) -> LinearSolver:
     return _krylov(problem.size, dtype) if many else for_steps(problem.size, dtype)
 
 
+def for_rows(problem: Problem, batch_axis: int) -> lx.AbstractLinearSolver:
+    """What solves with the A of a row, in the verdict on a batch of roots."""
+    return factoriser(problem.size // max(problem.x_struct[0].shape[batch_axis], 1))
+
+
 def _krylov(size: int, dtype: Any) -> Krylov:
     tolerance = DIGIT * float(jnp.finfo(dtype).eps) ** (2 / 3)
     dense = size <= DENSE

@@ -25,6 +25,7 @@ class Options(NamedTuple):
     solver: Any
     adjoint: AbstractAdjoint
     linear_solver: LinearSolver
+    judged_by: LinearSolver  # what finds Newton's correction where the method does not know it
     max_steps: int
     throw: bool
     batch_axis: int | None
@@ -57,6 +58,7 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
         solver=solver,
         adjoint=adjoint,
         linear_solver=linear_solver,
+        judged_by=linear_solver if batch_axis is None else auto.for_rows(problem, batch_axis),
         max_steps=max_steps,
         throw=bool(wanted.throw),
         batch_axis=batch_axis,

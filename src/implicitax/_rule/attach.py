@@ -87,7 +87,7 @@ def unroll(rule: Rule, method: AbstractMethod, steps: int, theta: Leaves, limits
         return following, None
 
     x, _ = jax.lax.scan(step, limits.x0, length=steps)
-    outcome = judge(problem, frozen(theta), frozen(x), tolerance, rule.linear_solver)
+    outcome = judge(problem, frozen(theta), limits._replace(x0=frozen(x)), rule.linear_solver)
     aux = problem.evaluate(x, theta)[1]
     nit = jnp.asarray(steps, jnp.int32)
     return Found(x, aux, frozen(outcome._replace(nit=nit, nfev=outcome.nfev + steps)), None)

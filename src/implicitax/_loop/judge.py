@@ -1,0 +1,89 @@
+"""The verdict on a point that somebody else's solver returned, or a method that knows no ∂R/∂x."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array
+
+from .. import _linear, _xla
+from .._linear import by_differences, has_tangent
+from .._methods import AbstractMethod, Evaluation, Needs, Proposal, Tolerance, ratio, typical_size
+from .._problem import Equations, Kind
+from .._solution import Status
+from .._tree import Leaves
+from .loop import Search, iterate
+from .row import Limits
+from .verdict import Outcome
+
+_LOOKS = 4  # evaluations: of the point, and of a probe on either side of it
+
+
+def judge(
+    problem: Equations, theta: Leaves, limits: Limits, linear_solver: Any, batch_axis: int | None = None
+) -> Outcome:
+    """The verdict on `limits.x0`, by the loop: of a fixed point by one evaluation, of a root by one of R and A and one
+    or two probes. The point itself is what is returned."""
+    method = _Look()
+    if problem.kind == "root":
+        method = _Check(linear_solver)
+        if not has_tangent(problem.residual, limits.x0, theta):
+            problem = _ByDifferences(problem)
+    outcome = iterate(Search(problem, method, _LOOKS - 1, batch_axis), theta, limits)
+    status = outcome.status
+    failed = (status == Status.STEP_LIMIT) | (status == Status.STALLED) | (status == Status.NON_FINITE_GUESS)
+    bad = jnp.isfinite(outcome.residual)
+    status = _xla.where(failed, _xla.where(bad, Status.NOT_A_SOLUTION, Status.NON_FINITE), status).astype(jnp.int32)
+    return outcome._replace(x=limits.x0, status=status, nit=jnp.zeros_like(outcome.nit))
+
+
+def confirm(search: Search, outcome: Outcome, theta: Leaves, limits: Limits, linear_solver: Any) -> Outcome:
+    """The outcome of a method that knows no A, with the verdict on what it takes for a root."""
+    verdict = judge(search.problem, theta, limits._replace(x0=outcome.x), linear_solver, search.batch_axis)
+    status = _xla.where(outcome.status == Status.CONVERGED, verdict.status, outcome.status)
+    return outcome._replace(status=status, nfev=outcome.nfev + verdict.nfev)
+
+
+class _ByDifferences(NamedTuple):
+    """The same equations, with tangents by differences."""
+
+    problem: Equations
+
+    @property
+    def kind(self) -> Kind:
+        return self.problem.kind
+
+    @property
+    def size(self) -> int:
+        return self.problem.size
+
+    def residual(self, x: Leaves, theta: Any) -> Leaves:
+        return by_differences(lambda x: self.problem.residual(x, theta))(x)
+
+
+class _Look(AbstractMethod):
+    """Stays where it is."""
+
+    kinds = ("fixed_point", "root")
+
+    def init(self, x: Leaves, setting: Array) -> Leaves:
+        return x
+
+    def step(self, at: Evaluation, state: Leaves, tolerance: Tolerance) -> Proposal:
+        return Proposal(state, state, Status.STALLED)
+
+
+class _Check(_Look):
+    """Stays where it is, and knows Newton's correction."""
+
+    linear_solver: lx.AbstractLinearSolver
+    needs = Needs.EITHER
+    corrects = True
+    recovers = True
+
+    def step(self, at: Evaluation, state: Leaves, tolerance: Tolerance) -> Proposal:
+        scale = typical_size(at.x, tolerance)
+        step, regular = _linear.solve(at.A, tuple(-r for r in at.residual), self.linear_solver, scale)
+        known = tuple(_xla.where(regular, leaf, jnp.inf).astype(leaf.dtype) for leaf in step)
+        far = ratio(known, tolerance.at(at.x)) > 2
+        return Proposal(state, state, _xla.where(far, Status.STALLED, Status.RUNNING), known)
