@@ -31,7 +31,7 @@ def custom_fixed_point(F: Callable[..., Any], **keywords: Unpack[JudgedKeywords]
     **Arguments:**
 
     - `F`: as in `fixed_point`, called as `F(x, *args)` with the args of the solver.
-    - `adjoint`, `rtol`, `atol`, `throw`: as in `fixed_point`.
+    - `adjoint`, `rtol`, `atol`, `residual_atol`, `throw`: as in `fixed_point`.
 
     **Returns:** a decorator; the decorated function returns x, with derivatives.
 
@@ -86,7 +86,7 @@ def _decorate(call: Call, wanted: Wanted, solver: Solver) -> Solver:
         x = _run_opaque(call.caller, solver, x0, args)
         problem, theta, leaves = hoist(call._replace(x0=x, args=args))
         program = compiled(_judge, problem, wanted)
-        found = program.run(Inputs(theta, leaves, tolerances(problem, wanted.rtol, wanted.atol)))
+        found = program.run(Inputs(theta, leaves, tolerances(problem, wanted)))
         return conclude(problem, program, found).x
 
     return solve
@@ -94,7 +94,7 @@ def _decorate(call: Call, wanted: Wanted, solver: Solver) -> Solver:
 
 def _judge(job: Job, inputs: Inputs) -> Found:
     problem, options, _ = job
-    limits = Limits(frozen(inputs.x0), inputs.tolerance)
+    limits = Limits.of(frozen(inputs.x0), inputs.tolerance)
     outcome = judge(problem, frozen(inputs.theta), limits, options.judged_by)
     return attach(rule_of(*job), inputs.theta, outcome, limits, options.asked)
 

@@ -38,7 +38,11 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
       `NewtonKrylov`, or an Optimistix solver.
     - `adjoint`: `Implicit()` (default), `OneStep()`, `Neumann(terms)`, `Unrolled(steps)`.
     - `rtol`, `atol`: the solve stops where every component has `|F(x) − x| ≤ atol + rtol·|x|`; numbers, or pytree
-      prefixes of x0. By default eps^(2/3) of the dtype: 3.7e-11 in float64, 2.4e-5 in float32.
+      prefixes of x0. By default rtol is eps^(2/3) of the dtype, 3.7e-11 in float64 and 2.4e-5 in float32, and atol is
+      `rtol·max|x| + 4·eps·σ`, by leaf (in a batch, of the row): so the units of x do not matter. σ is the size of x0,
+      `max|x0|`, or of the first step where that is 0. An atol that is given is absolute.
+    - `residual_atol`: a number, or a pytree prefix of x0: the solve stops, too, where every `|F(x) − x|`, or `|R|`, is
+      at most this, in its own units. By default there is no such limit.
     - `max_steps`: bound on the iterations; by default that of the solver.
     - `batch_axis`: the axis along which every leaf of x0 has the rows of a batch, where F is written for a batch. The
       rows may be weakly coupled. Each has its own acceleration, stopping, best point and status; one that has ended is
@@ -93,8 +97,11 @@ def root(R: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpack[Keywo
     - `R`: a function `R(x, *args)` that returns one residual for each unknown, in a pytree like x.
     - `solver`: `Auto()` (default), `Newton`, `Ladder`, `Broyden`, `NewtonKrylov`, or an Optimistix root finder,
       least-squares solver or minimiser. Of whatever solver, it is R = 0 that is judged, and differentiated.
-    - `rtol`, `atol`: the solve stops where every `|R| ≤ atol`, or, whatever the units of R, where every component of
-      Newton's correction has `|A⁻¹R| ≤ atol + rtol·|x|`.
+    - `rtol`, `atol`: the solve stops where every component of Newton's correction has `|A⁻¹R| ≤ atol + rtol·|x|`, and R
+      is as good as linear there: between this x and the one before, or over a distance of the tolerance, which takes
+      one more evaluation of R. Neither the units of R and of x nor the mixing of equations matter, and a small R
+      proves nothing. Where no x can be shown to be a root (a double root that rounding hides, an R too rough for the
+      tolerance) `residual_atol` is the way to accept one.
 
     **Cost:** `Solution.nfev` evaluations of R, with Newton's method each together with n of its tangents.
 
@@ -147,7 +154,7 @@ def solve(call: Call, keywords: Any) -> Solution:
     wanted = complete(call.caller, keywords)
     problem, theta, x0 = hoist(call._replace(has_aux=wanted.has_aux))
     program = compiled(run, problem, wanted)
-    limits = tolerances(problem, wanted.rtol, wanted.atol), box(problem, program.options, wanted.bounds)
+    limits = tolerances(problem, wanted), box(problem, program.options, wanted.bounds)
     found = program.run(Inputs(theta, x0, *limits))
     return conclude(problem, program, found)
 
@@ -156,7 +163,7 @@ def run(job: Job, inputs: Inputs) -> Found:
     """Solves at a θ that has no derivative, then gives the solution its own."""
     problem, options, _ = job
     theta, constant = inputs.theta, frozen(inputs.theta)
-    limits = Limits(frozen(inputs.x0), inputs.tolerance, inputs.bounds)
+    limits = Limits.of(frozen(inputs.x0), inputs.tolerance, inputs.bounds, options.batch_axis)
     rule, asked = rule_of(*job), options.asked
     if isinstance(options.adjoint, Unrolled):
         found = unroll(rule, options.solver, options.adjoint.steps, theta, limits)
@@ -186,7 +193,7 @@ def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Ou
 
 def compiled(function: Callable[[Job, Inputs], Found], problem: Problem, wanted: Wanted) -> Program:
     """The program for these keywords, made once for a problem."""
-    key = function, *wanted._replace(rtol=None, atol=None, bounds=None)
+    key = function, *wanted._replace(rtol=None, atol=None, residual_atol=None, bounds=None)
     try:
         return problem.plans[key]
     except TypeError:  # a solver that holds arrays cannot be looked up, nor need it be the same in the next call

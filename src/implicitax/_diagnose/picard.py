@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from .. import _tree
-from .._methods import ratio
 from .._tree import Leaves
 from .problem import Case
 from .record import PlainIteration
@@ -44,7 +43,7 @@ class _Seen(NamedTuple):
 def _run(case: Case) -> tuple[_Seen, jax.Array]:
     def step(x: Leaves, _: None) -> tuple[Leaves, _Seen]:
         residual = case.problem.residual(x, case.theta)
-        error = ratio(residual, case.tolerance.at(x))
+        error = case.tolerance.error(residual, x)
         seen = _Seen(case.with_rows(residual), error, _tree.first_bad(residual))
         return _tree.axpy(1, residual, x), seen
 

@@ -37,7 +37,7 @@ class Case(NamedTuple):
         problem, theta, x = hoist(Call(kind, "diagnose", F, x0, args))
         names = _names(F, args, problem.num_traced)
         names += tuple(f"closure[{i}]" for i in range(len(theta) - len(names)))
-        tolerance = tolerances(problem, wanted.rtol, wanted.atol)
+        tolerance = tolerances(problem, wanted).sized(x, wanted.batch_axis)
         return cls(problem, tuple(map(jnp.asarray, theta)), names, x, tolerance, wanted.batch_axis)
 
     @property

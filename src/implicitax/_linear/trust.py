@@ -13,6 +13,7 @@ condition up to 10¹⁰ (10⁴), all with 10¹⁴ (8 of 10 with 10⁶); no error
 row and column in a unit of its own, which no scaling undoes entirely: at most 1 in 10 with 10⁸ (10³), none with 10.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -52,6 +53,14 @@ def right_side(v: Leaves, product: Leaves, kind: Kind) -> Leaves:
     """v ∘ Σⱼ|Aᵢⱼ|, with |A v| in place of the sum, and of a fixed point also the 1 whose rounding is in A."""
     least = 1 if kind == "fixed_point" else 0
     return tuple(vi * (jnp.abs(each) + least) for vi, each in zip(v, product))
+
+
+def probing(product: Callable[[Leaves], Leaves], like: Leaves) -> Leaves:
+    """The same for the A of a root, at once; not finite if a row of A is 0."""
+    v = direction(like)
+    spread = product(v)
+    bad = _xla.where(has_zero(spread), jnp.inf, 1)
+    return tuple((bad * leaf).astype(leaf.dtype) for leaf in right_side(v, spread, "root"))
 
 
 def solves(product: Array, b: Array, of_direct: Any) -> Bool[Array, ""]:

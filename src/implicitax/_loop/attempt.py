@@ -98,7 +98,7 @@ def _plain(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _En
 
     def step(carry: _Plain) -> _Plain:
         residual = problem.residual(carry.x, theta)
-        error, first = ratio(residual, limits.tolerance.at(carry.x)), carry.nfev <= quick.plain_steps
+        error, first = limits.tolerance.error(residual, carry.x), carry.nfev <= quick.plain_steps
         latest = error / carry.error
         rate = _xla.where(first, latest, jnp.sqrt(carry.rate * jnp.sqrt(carry.rate * latest)))
         fast = error * rate ** (quick.plain - carry.nfev).astype(error.dtype) <= 1
@@ -133,12 +133,12 @@ def _newton(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _E
 
     def plain(carry: _Carry) -> _Carry:
         residual = residual_at(carry.x)
-        return follow(carry, residual, residual, ratio(residual, tolerance.at(carry.x)), True)
+        return follow(carry, residual, residual, tolerance.error(residual, carry.x), True)
 
     def newton(carry: _Carry) -> _Carry:
         residual, A = _linear.linearise(residual_at, carry.x, True, by_column=True)
         assert _linear.is_matrix(A)
-        error = ratio(residual, tolerance.at(carry.x))
+        error = tolerance.error(residual, carry.x)
         decreased = error < carry.error
         step = _tree.unravel(_linear.solve_bare(A, _tree.ravel(residual), linear_solver), carry.x)
         # `once`: XLA would repeat the elimination in the kernels that judge.

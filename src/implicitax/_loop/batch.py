@@ -57,9 +57,9 @@ def _wait(row: Row, carry: Carry, judged: Judged, limits: Limits, quiet: Quiet) 
     guess, and its neighbours go on: where a row without a solution ends is for rounding to decide, but its neighbours,
     and their derivative, in which it is a constant, are to be functions of the problem.
     """
-    error, solved, given_up = judged.error, judged.solved, carry.setting == row.method.settings
-    error_now = _xla.where(jnp.isfinite(error), error, jnp.inf)
-    changed = jnp.isfinite(error) & (jnp.abs(error - carry.error) > _CHANGED * carry.error) & ~given_up
+    merit, solved, given_up = judged.merit, judged.solved, carry.setting == row.method.settings
+    merit_now = _xla.where(jnp.isfinite(merit), merit, jnp.inf)
+    changed = jnp.isfinite(merit) & (jnp.abs(merit - carry.merit) > _CHANGED * carry.merit) & ~given_up
     again = quiet.now & _xla.where(carry.status == Status.CONVERGED, ~solved, changed)
     status = _xla.where(solved, Status.CONVERGED, _xla.where(again, Status.RUNNING, carry.status))
     failed = (status < 0) & ~given_up
@@ -72,8 +72,8 @@ def _wait(row: Row, carry: Carry, judged: Judged, limits: Limits, quiet: Quiet) 
         best=x,
         status=status.astype(jnp.int32),
         method=_tree.where(again, revisited, carry.method),
-        error=_xla.where(quiet.now, error_now, carry.error),
-        residual=_xla.where(jnp.isfinite(error), judged.size, jnp.inf),
+        merit=_xla.where(quiet.now, merit_now, carry.merit),
+        residual=_xla.where(jnp.isfinite(merit), judged.size, jnp.inf),
         stale=jnp.zeros_like(carry.stale),
         setting=_xla.where(gives_up, row.method.settings, carry.setting).astype(jnp.int32),
         waiting=~quiet.now | gives_up | (~quiet.before & failed),

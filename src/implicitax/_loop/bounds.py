@@ -11,6 +11,8 @@ from .._tree import Leaves
 _FRACTION = 0.9  # of the way to a bound that a step may go
 _STUCK = 1e-3  # of its distance at the guess: an unknown this close to a bound has been pushed against it
 
+_DECADES, _MOST = 3, 12  # for a start as far from the guess as the guess is large, and for any
+
 
 class Bounds(NamedTuple):
     """`lower < x < upper`, a pair of numbers or arrays a leaf; infinite where there is no bound."""
@@ -35,6 +37,20 @@ class Bounds(NamedTuple):
             return jnp.clip(to, _xla.where(jnp.isinf(low), low, least), _xla.where(jnp.isinf(up), up, most))
 
         return tuple(map(inside, x, proposed, self.lower, self.upper))
+
+    def spread(self, x0: Leaves, best: Leaves, start: Leaves) -> Leaves:
+        """A start somewhere around x0, inside. An unknown with one bound is one whose order of magnitude is not known:
+        it is moved by decades of its distance from the bound where another would be moved by its size."""
+
+        def inside(guess: Array, known: Array, to: Array, low: Any, up: Any) -> Array:
+            elsewhere = (to != guess) & (to != known)
+            room = _xla.where(jnp.isinf(low), guess - up, guess - low)  # negative below an upper bound
+            decades = jnp.clip(_DECADES * (to - guess) / jnp.abs(room), -_MOST, _MOST)
+            moved = _xla.where(jnp.isinf(low), up, low) + room * 10**decades
+            one_sided = jnp.isinf(low) != jnp.isinf(up)
+            return _xla.where(elsewhere & one_sided, moved, to).astype(guess.dtype)
+
+        return self.shorten(x0, tuple(map(inside, x0, best, start, self.lower, self.upper)))
 
     def pressed(self, x: Leaves, x0: Leaves) -> Int[Array, ""]:
         """The first component of x that lies against a bound to which it was not close at x0; their number if none."""

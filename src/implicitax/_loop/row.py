@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .. import _linear, _tree, _xla
-from .._methods import AbstractMethod, Evaluation, Needs, Proposal, Tolerance, ratio, row_weights
+from .. import _tree, _xla
+from .._methods import AbstractMethod, Evaluation, Proposal, Tolerance, ratio
 from .._problem import Kind
 from .._solution import Status
 from .._tree import Leaves
@@ -24,7 +24,7 @@ class Carry(NamedTuple):
     status: Int[Array, "*rows"]
     nfev: Int[Array, "*rows"]
     best: Leaves
-    error: Float[Array, "*rows"]  # at the best point
+    merit: Float[Array, "*rows"]  # of the best point
     residual: Float[Array, "*rows"]
     stale: Int[Array, "*rows"]  # evaluations since the best point was found, or since the setting began
     component: Int[Array, "*rows"]
@@ -32,7 +32,7 @@ class Carry(NamedTuple):
     setting: Int[Array, "*rows"]  # of the method's settings, the one in use
     waiting: Bool[Array, "*rows"]  # a row that has ended, but has to be looked at again
     at_guess: Leaves | None  # of a row of a batch: the residual at x0
-    weights: Leaves  # of the components of R in the error, by A at x0; () where there is none
+    size: tuple[Any, ...] | None  # of x, by leaf, below which differences are rounding
     before: Before | None  # of a root
 
 
@@ -42,6 +42,11 @@ class Limits(NamedTuple):
     x0: Leaves
     tolerance: Tolerance
     bounds: Bounds | None = None
+
+    @classmethod
+    def of(cls, x0: Leaves, tolerance: Tolerance, bounds: Bounds | None = None, batch_axis: int | None = None):
+        """With the size of the guess in the tolerance, of each row of a batch by itself."""
+        return cls(x0, tolerance.sized(x0, batch_axis), bounds)
 
     def each_row(self, batch_axis: int) -> "Limits":
         """The same with the rows along axis 0."""
@@ -56,6 +61,7 @@ class Judged(NamedTuple):
     residual: Leaves
     size: Float[Array, ""]  # max |R|; infinite or NaN if R is not finite
     error: Float[Array, ""]  # in units of the tolerance; infinite if R is not finite
+    merit: Float[Array, ""]  # the smaller, the better: the same, by one measure for all points
     solved: Bool[Array, ""]
 
     @property
@@ -74,12 +80,6 @@ class Row(NamedTuple):
     dtype: Any
     is_one_of_many: bool  # in a batch
 
-    @property
-    def weighs(self) -> bool:
-        """Whether the residual is weighed by A."""
-        method = self.method
-        return method.needs is not Needs.NONE and (method.descends or self.kind == "root")
-
     def start(self, limits: Limits) -> Carry:
         x = limits.x0
         zero, infinite = jnp.zeros((), jnp.int32), jnp.asarray(jnp.inf, self.dtype)
@@ -97,7 +97,7 @@ class Row(NamedTuple):
             status=status.astype(jnp.int32),
             nfev=zero,
             best=x,
-            error=infinite,
+            merit=infinite,
             residual=infinite,
             stale=zero,
             component=component,
@@ -105,33 +105,36 @@ class Row(NamedTuple):
             setting=zero,
             waiting=zero != 0,
             at_guess=x if self.is_one_of_many else None,
-            weights=x if self.weighs else (),
+            size=limits.tolerance.size,
             before=Before.none(x) if self.kind == "root" and self.method.corrects else None,
         )
 
     def advance(self, carry: Carry, residual: Leaves, A: Any, limits: Limits) -> tuple[Carry, Judged]:
         """Judges the point evaluated, and asks the method for the next."""
-        method, tolerance = self.method, limits.tolerance
+        method, tolerance = self.method, limits.tolerance._replace(size=carry.size)
         size = _tree.largest(residual)
         finite = _xla.once(jnp.isfinite(size))
-        weights = self._weights(carry, A, tolerance)
-        error = _tree.largest(_tree.mul(weights, residual)) if weights else ratio(residual, tolerance.at(carry.x))
-        error = _xla.where(finite, error, jnp.inf).astype(self.dtype)
-        best = _tree.where(error < carry.error, carry.x, carry.best)
-        at = Evaluation(carry.x, residual, A, finite, best, weights)
+        error = _xla.where(finite, tolerance.error(residual, carry.x), jnp.inf).astype(self.dtype)
+        merit = (error * tolerance.growth(carry.x)).astype(self.dtype)
+        best = _tree.where(merit < carry.merit, carry.x, carry.best)
+        at = Evaluation(carry.x, residual, A, finite, best)
         proposal = method.step(at, carry.method, tolerance)
-        judged, before = Judged(carry.x, residual, size, error, error <= 1), carry.before
+        if proposal.weights and self.kind == "root":
+            error = _tree.largest(_tree.mul(proposal.weights, residual))
+            error = merit = _xla.where(finite, error, jnp.inf).astype(self.dtype)
+        judged, before = Judged(carry.x, residual, size, error, merit, error <= 1), carry.before
         if self.kind == "fixed_point":
             judged, proposal = self._fixed_point(at, proposal, judged, tolerance)
         elif method.corrects:
-            judged, proposal, before = self._root(carry, at, proposal, judged, limits)
+            judged, proposal, before = self._root(carry, at, proposal, judged, limits._replace(tolerance=tolerance))
         else:
             # By an approximate inverse, or by the method's own step: for `judge` to confirm.
             step = _tree.sub(proposal.x, at.x) if proposal.correction is None else proposal.correction
-            judged = judged._replace(solved=finite & (ratio(step, tolerance.at(at.x)) <= _PROVISIONAL))
+            short = ratio(step, tolerance.at(at.x)) <= _PROVISIONAL
+            judged = judged._replace(solved=finite & (short | (tolerance.of_residual(residual) <= 1)))
 
         nfev = carry.nfev + 1
-        better = _xla.once(judged.solved | (judged.error < carry.error))
+        better = _xla.once(judged.solved | (judged.merit < carry.merit))
         stale = _xla.where(better, 0, carry.stale + 1)
         status = status_of(
             judged.solved,
@@ -152,7 +155,7 @@ class Row(NamedTuple):
             status=status,
             nfev=nfev,
             best=_tree.where(better, judged.x, carry.best),
-            error=_xla.where(better, judged.error, carry.error),
+            merit=_xla.where(better, judged.merit, carry.merit),
             residual=_xla.where(better, judged.size, carry.residual),
             stale=stale,
             component=_where_bad(finite, residual, carry.component),
@@ -160,19 +163,10 @@ class Row(NamedTuple):
             setting=carry.setting,
             waiting=status != Status.RUNNING,
             at_guess=at_guess and _tree.where_seldom(carry.nfev == 0, lambda: residual, at_guess),
-            weights=weights,
+            size=tolerance.settled(_tree.sub(proposal.x, carry.x), carry.nfev == 0).size,
             before=before,
         )
         return following, judged
-
-    def _weights(self, carry: Carry, A: Any, tolerance: Tolerance) -> Leaves:
-        """By which methods, and the error of a root, weigh the residual: by A at the first point. () without."""
-        if not carry.weights:
-            return ()
-        first = carry.nfev == 0
-        anew = lambda: _tree.where(first, row_weights(carry.x, A, tolerance), carry.weights)
-        # Without a matrix they cost products with A.
-        return anew() if _linear.is_matrix(A) else _xla.if_any(first, anew, lambda: carry.weights)
 
     def _fixed_point(
         self, at: Evaluation, proposal: Proposal, judged: Judged, tolerance: Tolerance
@@ -182,7 +176,9 @@ class Row(NamedTuple):
         step = lambda: runs_off(at.x, _tree.sub(proposal.x, at.x), at.residual, tolerance)
         endless = _xla.if_any(judged.solved, step, lambda: no) & judged.solved
         judged = judged._replace(
-            error=_xla.where(endless, jnp.maximum(error, 2), error), solved=judged.solved & ~endless
+            error=_xla.where(endless, jnp.maximum(error, 2), error),
+            merit=_xla.where(endless, jnp.inf, judged.merit),
+            solved=judged.solved & ~endless,
         )
         return judged, proposal._replace(status=_xla.where(endless, Status.UNBOUNDED, proposal.status))
 
@@ -204,7 +200,7 @@ class Row(NamedTuple):
         """Whether the method has another setting for what has just failed."""
         # None begins anew on the way to infinity: the first step of any method is that of plain iteration, and short.
         final = (carry.status == Status.STEP_LIMIT) | (carry.status == Status.UNBOUNDED)
-        lost = (carry.status < 0) & ~final & jnp.isfinite(carry.error)
+        lost = (carry.status < 0) & ~final & jnp.isfinite(carry.merit)
         return _xla.once(lost & (carry.setting + 1 < self.method.settings))
 
     def renew(self, predicate: Bool[Array, ""], carry: Carry, limits: Limits) -> Carry:
@@ -216,7 +212,7 @@ class Row(NamedTuple):
 
         def start() -> Leaves:
             x = method.start(setting, carry.best, limits.x0)
-            return x if limits.bounds is None else limits.bounds.shorten(limits.x0, x)
+            return x if limits.bounds is None else limits.bounds.spread(limits.x0, carry.best, x)
 
         return carry._replace(
             x=_tree.where_seldom(predicate, start, carry.x),

@@ -86,6 +86,8 @@ def prove(at: Evaluation, correction: Leaves, before: Before, tolerance: Toleran
     else:
         bent = _xla.if_any(close | before.probed, bend, lambda: jnp.full_like(distance, jnp.inf))
     here = close & ((before.newton & (bent <= 1)) | _tree.is_zero(at.residual) | settled)
+    if tolerance.residual is not None:
+        here |= at.finite & (tolerance.of_residual(at.residual) <= 1)
     negligible = ratio(before.residual, tuple(map(jnp.abs, change))) <= _NEGLIGIBLE
     shown = ((distance <= 2) & (bent <= _BEND)) | negligible
     return Proof(here, before.probed & at.finite & shown, close & ~here)

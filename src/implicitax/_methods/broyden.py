@@ -132,7 +132,9 @@ class Broyden(AbstractMethod):
         )
         stuck = limit < _SHORTEST * _xla.where(extent > 0, extent, 1)
         status = _xla.where(stuck, Status.STALLED, Status.RUNNING)
-        correction = tuple(_xla.where(accepted & usable, d, jnp.inf) / w for d, w in zip(direction, weights))
+        correction = tuple(
+            _xla.where(accepted & (usable | (long == 0)), d, jnp.inf) / w for d, w in zip(direction, weights)
+        )
         return Proposal(_tree.axpy(1, step, base), following, status, correction)
 
     def _learn(self, state: _State, s: Leaves, y: Leaves, useful: Bool[Array, ""]) -> _State:

@@ -2,6 +2,7 @@
 
 import abc
 import enum
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -17,19 +18,79 @@ from .._tree import Layout, Leaves
 
 
 class Tolerance(NamedTuple):
-    """`atol + rtol·|x|`, one pair of numbers or arrays a leaf."""
+    """`atol + rtol·|x|`, one pair of numbers or arrays a leaf.
+
+    Where atol is not given it is `rtol·max|x|`, of the leaf at x, and rounding of the size that x had at first, below
+    which no difference of numbers of that size can be told.
+    """
 
     rtol: tuple[Any, ...]
-    atol: tuple[Any, ...]
+    atol: tuple[Any, ...] | None = None
+    residual: tuple[Any, ...] | None = None  # an absolute one of R by itself, if that is enough
+    size: tuple[Any, ...] | None = None  # of the guess, by leaf; or of the first step, where that is 0
 
     def at(self, x: Leaves) -> Leaves:
         return tuple(
-            (jnp.broadcast_to(a + r * jnp.abs(xi), xi.shape)).astype(xi.dtype)
-            for a, r, xi in zip(self.atol, self.rtol, x)
+            jnp.broadcast_to(least + r * jnp.abs(xi), xi.shape).astype(xi.dtype)
+            for least, r, xi in zip(self._least(x), self.rtol, x)
         )
 
+    def _least(self, x: Leaves) -> tuple[Any, ...]:
+        if self.atol is not None:
+            return self.atol
+        sizes = (0,) * len(x) if self.size is None else self.size
+        return tuple(r * _size(xi) + rounding(xi, size) for r, xi, size in zip(self.rtol, x, sizes))
+
+    def error(self, residual: Leaves, x: Leaves) -> Float[Array, ""]:
+        """Of a fixed point: at most 1 where F(x) − x meets the tolerance. NaN or infinite where it is."""
+        error = ratio(residual, self.at(x))
+        return error if self.residual is None else jnp.minimum(error, self.of_residual(residual))
+
+    def of_residual(self, residual: Leaves) -> Float[Array, ""]:
+        """R by itself: at most 1 where it is small enough; infinite where nothing is by itself."""
+        if self.residual is None:
+            return jnp.asarray(jnp.inf, _tree.work_dtype(residual))
+        allowed = (jnp.broadcast_to(t, r.shape).astype(r.dtype) for t, r in zip(self.residual, residual))
+        return ratio(residual, tuple(allowed))
+
+    def sized(self, x0: Leaves, batch_axis: int | None = None) -> "Tolerance":
+        """With the size of the guess; in a batch of each row."""
+        if self.atol is not None:
+            return self
+        if batch_axis is None:
+            return self._replace(size=tuple(map(_size, x0)))
+        others = [tuple(axis for axis in range(leaf.ndim) if axis != batch_axis) for leaf in x0]
+        return self._replace(
+            size=tuple(jnp.max(jnp.abs(leaf), axis, keepdims=True, initial=0) for leaf, axis in zip(x0, others))
+        )
+
+    def settled(self, step: Leaves, first: Bool[Array, ""]) -> "Tolerance":
+        """After the first step: with its size, where that of the guess is 0."""
+        if self.size is None:
+            return self
+        sizes = (_xla.where(first & (s == 0), _size(leaf), s) for s, leaf in zip(self.size, step))
+        return self._replace(size=tuple(sizes))
+
+    def growth(self, x: Leaves) -> Float[Array, ""]:
+        """How much larger x is than it was at first, at least 1: a residual that is small beside an x that grows and
+        grows is no smaller for that."""
+        dtype, sizes = _tree.work_dtype(x), self.size or ()
+        grown = [_xla.where(size > 0, _size(leaf) / size, 1).astype(dtype) for leaf, size in zip(x, sizes)]
+        return functools.reduce(jnp.maximum, grown, jnp.ones((), dtype))
+
     def each_row(self, like: Leaves, batch_axis: int) -> "Tolerance":
-        return Tolerance(*(_tree.each_row(values, like, batch_axis) for values in self))
+        spread = lambda values: _tree.each_row(values, like, batch_axis)
+        rtol, atol, residual, size = self
+        return Tolerance(spread(rtol), atol and spread(atol), residual and spread(residual), size and spread(size))
+
+
+def _size(x: Array) -> Float[Array, ""]:
+    return _xla.largest(x) if x.size else jnp.zeros((), x.dtype)
+
+
+def rounding(x: Array, size: Any) -> Any:
+    """Of a number of this size."""
+    return 4 * float(jnp.finfo(x.dtype).eps) * size
 
 
 def ratio(values: Leaves, tolerance: Leaves) -> Float[Array, ""]:
@@ -53,7 +114,6 @@ class Evaluation(NamedTuple):
     A: Any  # ∂R/∂x in the form that the method needs; None for a method without
     finite: Bool[Array, ""]
     best: Leaves  # the point with the smallest error so far
-    weights: Leaves = ()  # of the residual's components in its norm, by A at x0; () unless the method `descends`
 
 
 class Proposal(NamedTuple):
@@ -64,6 +124,7 @@ class Proposal(NamedTuple):
     status: Any = Status.RUNNING  # or how the method ended, if it has nothing left to try
     correction: Leaves | None = None  # −A⁻¹ R at the point evaluated, or about that; infinite where it is not known
     newton: Any = False  # whether the next point is Newton's, the correction away
+    weights: Leaves = ()  # of the components of R in the norm by which one point is better than another
 
 
 class Needs(enum.Enum):
@@ -89,7 +150,6 @@ class AbstractMethod(eqx.Module):
 
     needs: ClassVar[Needs] = Needs.NONE  # of A, at every point
     kinds: ClassVar[tuple[str, ...]] = ("fixed_point",)  # of problems that it solves
-    descends: ClassVar[bool] = False  # whether it wants the residual weighed by A, a norm to decrease
     corrects: ClassVar[bool] = False  # whether it always knows Newton's correction, by which a root is judged
     recovers: ClassVar[bool] = False  # whether it steps back from a point where the residual is not finite
     default_max_steps: ClassVar[int] = 1000
@@ -149,12 +209,15 @@ def wants_matrix(method: AbstractMethod) -> bool:
 _PROBES = 3  # products with A from which the sizes of its rows are estimated
 
 
-def row_weights(x: Leaves, A: Any, tolerance: Tolerance) -> Leaves:
+def row_weights(x: Leaves, A: Any, tolerance: Tolerance, correction: Leaves | None = None) -> Leaves:
     """1 / Σⱼ |Aᵢⱼ| tolⱼ: the change of Rᵢ that the tolerance of x allows, so a norm in which 1 is "good enough".
 
-    Without a matrix, the root mean square of A v over random signs of vⱼ = ±tolⱼ stands for the sum.
+    Without a matrix, the root mean square of A v over random signs of vⱼ = ±tolⱼ stands for the sum. An unknown that
+    has no size yet has that of Newton's correction.
     """
     allowed = tolerance.at(x)
+    if correction is not None:
+        allowed = tuple(_xla.where(a > 0, a, b) for a, b in zip(allowed, tolerance.at(correction)))
     if is_matrix(A):
         change = _tree.unravel(_tree.matvec(jnp.abs(A), _tree.ravel(allowed)), x)
     else:

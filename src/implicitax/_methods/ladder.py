@@ -37,6 +37,7 @@ class _State(NamedTuple):
     length: Float[Array, ""]  # of the step proposed, in the norm of the trust region
     weights: Float[Array, " n"]  # of R's components in its norm
     scale: Float[Array, " n"]  # of x's components in the norm of the trust region
+    known: Float[Array, " n"]  # the weights at the guess, by which points are compared whatever the rung
     rung: Int[Array, ""]
     evaluations: Int[Array, ""]  # on this rung,
     stale: Int[Array, ""]  # and since the norm of R last fell to half,
@@ -121,6 +122,7 @@ class Ladder(AbstractMethod):
             length=one,
             weights=vector,
             scale=vector,
+            known=vector,
             rung=zero,
             evaluations=zero,
             stale=zero,
@@ -151,7 +153,9 @@ class Ladder(AbstractMethod):
         assert self.linear_solver is not None, "`resolve` fills it in"
         newton, regular = _linear.solve_dense(at.A, -residual, self.linear_solver)
 
-        weights = _xla.where(state.first, _tree.ravel(row_weights(at.x, at.A, tolerance)), state.weights)
+        by_tolerance = _tree.ravel(row_weights(at.x, at.A, tolerance, _tree.unravel(newton, at.x)))
+        weights = _xla.where(state.first, by_tolerance, state.weights)
+        known = _xla.where(state.first & (state.rung == 0), by_tolerance, state.known)
         size = _tree.norm((weights * residual,))
         accepted, fraction = backtrack(size, largest_known(state.sizes), state.trust, at.finite, state.first)
         verdict = _Verdict(accepted, fraction, state.growth, weights, size, state.scale)
@@ -179,9 +183,10 @@ class Ladder(AbstractMethod):
         )
         correction = _tree.unravel(_xla.where(regular, newton, jnp.inf), at.x)
         step = _tree.unravel(move.step, following.base)
-        following = following._replace(predicted=move.predicted, length=move.length)
         full = following.accepted & (_tree.largest((move.step - newton,)) == 0)
-        return Proposal(_tree.axpy(1, step, following.base), following, status, correction, full)
+        following = following._replace(predicted=move.predicted, length=move.length, known=known)
+        compared = _tree.unravel(known, at.x)
+        return Proposal(_tree.axpy(1, step, following.base), following, status, correction, full, compared)
 
 
 class _Verdict(NamedTuple):

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from .. import _linear, _tree, _xla
 from .._solution import Status
 from .._tree import Leaves
-from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, typical_size
+from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, row_weights, typical_size
 
 _SMALLEST_STEP = 1e-10  # a fraction of Newton's step below which nothing is left to try
 
@@ -19,6 +19,7 @@ class _State(NamedTuple):
     size: Float[Array, ""]  # the norm of its residual,
     direction: Leaves  # and Newton's step from there;
     fraction: Float[Array, ""]  # how much of it was tried last
+    weights: Leaves  # of the residual's components in the norm
     first: Bool[Array, ""]
 
 
@@ -55,7 +56,6 @@ class Newton(AbstractMethod):
     linear_solver: lx.AbstractLinearSolver | None = None
     needs = Needs.EITHER
     kinds = ("fixed_point", "root")
-    descends = True
     corrects = True
     recovers = True
     default_max_steps = 200
@@ -68,11 +68,12 @@ class Newton(AbstractMethod):
 
     def init(self, x: Leaves, setting: Array) -> _State:
         dtype = _tree.work_dtype(x)
-        return _State(x, jnp.asarray(jnp.inf, dtype), x, jnp.ones((), dtype), jnp.asarray(True))
+        return _State(x, jnp.asarray(jnp.inf, dtype), x, jnp.ones((), dtype), x, jnp.asarray(True))
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         newton, regular = self._newton(at, tolerance)
-        size = _tree.norm(_tree.mul(at.weights, at.residual))
+        weights = weights_at_first(at, tolerance, (state.first, state.weights), newton)
+        size = _tree.norm(_tree.mul(weights, at.residual))
 
         accepted, fraction = backtrack(size, state.size, state.fraction, at.finite, state.first)
         base = _tree.where(accepted, at.x, state.base)
@@ -83,10 +84,10 @@ class Newton(AbstractMethod):
             _xla.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING),
         )
         size = _xla.where(accepted, size, state.size)
-        following = _State(base, size, direction, fraction, _xla.false_like(state.first))
+        following = _State(base, size, direction, fraction, weights, _xla.false_like(state.first))
         correction = _tree.where(regular, newton, tuple(jnp.full_like(leaf, jnp.inf) for leaf in newton))
         full = accepted & (fraction == 1)
-        return Proposal(_tree.axpy(fraction, direction, base), following, status, correction, full)
+        return Proposal(_tree.axpy(fraction, direction, base), following, status, correction, full, weights)
 
     def _newton(self, at: Evaluation, tolerance: Tolerance) -> tuple[Leaves, Bool[Array, ""]]:
         """−A⁻¹R, and whether it can be trusted."""
@@ -110,3 +111,12 @@ def backtrack(
 def largest_known(sizes: Float[Array, " last"]) -> Float[Array, ""]:
     """Of the last norms, for a condition that is not monotone; those that there have not been are infinite."""
     return _tree.largest((_xla.where(jnp.isfinite(sizes), sizes, 0),))
+
+
+def weights_at_first(
+    at: Evaluation, tolerance: Tolerance, known: tuple[Bool[Array, ""], Leaves], correction: Leaves | None = None
+) -> Leaves:
+    """`row_weights` at the first point, and those from then on. Without a matrix they cost products with A."""
+    first, weights = known
+    anew = lambda: _tree.where(first, row_weights(at.x, at.A, tolerance, correction), weights)
+    return anew() if _linear.is_matrix(at.A) else _xla.if_any(first, anew, lambda: weights)

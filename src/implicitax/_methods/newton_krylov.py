@@ -11,7 +11,7 @@ from .. import _linear, _tree, _xla
 from .._solution import Status
 from .._tree import Layout, Leaves
 from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, ratio, typical_size
-from .newton import backtrack, largest_known
+from .newton import backtrack, largest_known, weights_at_first
 
 _FIRST, _LEAST, _MOST = 0.1, 1e-4, 0.5  # forcing terms: at first, and their limits
 _SMALLEST_STEP = 1e-8  # a fraction of Newton's step below which nothing is left to try
@@ -25,6 +25,7 @@ class _State(NamedTuple):
     sizes: Float[Array, " window"]  # the norm of R at the last points accepted, the newest first
     fraction: Float[Array, ""]  # how much of the step was tried last
     forcing: Float[Array, ""]
+    weights: Leaves  # of R's components in its norm
     first: Bool[Array, ""]
 
 
@@ -64,7 +65,6 @@ class NewtonKrylov(AbstractMethod):
     max_restarts: int = 10
     needs = Needs.PRODUCT
     kinds = ("fixed_point", "root")
-    descends = True
     corrects = True
     recovers = True
     default_max_steps = 200
@@ -83,10 +83,11 @@ class NewtonKrylov(AbstractMethod):
     def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
         dtype = _tree.work_dtype(x)
         one = jnp.ones((), dtype)
-        return _State(x, x, jnp.full((_WINDOW,), jnp.inf, dtype), one, _FIRST * one, jnp.asarray(True))
+        return _State(x, x, jnp.full((_WINDOW,), jnp.inf, dtype), one, _FIRST * one, x, jnp.asarray(True))
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
-        size = _tree.norm(_tree.mul(at.weights, at.residual))
+        weights = weights_at_first(at, tolerance, (state.first, state.weights))
+        size = _tree.norm(_tree.mul(weights, at.residual))
         before = largest_known(state.sizes)
         accepted, fraction = backtrack(size, before, state.fraction, at.finite, state.first)
 
@@ -97,12 +98,18 @@ class NewtonKrylov(AbstractMethod):
         forcing = _xla.where(accepted, forcing, state.forcing).astype(size.dtype)
         # What has been solved to a digit may lead on, but it is no proof that x is a root.
         near = ~state.first & (ratio(state.direction, tolerance.at(at.x)) <= _NEAR)
+        # Where R is 0 the step is 0, whatever A is: whether A is regular is seen by another right-hand side.
+        zero = _tree.is_zero(at.residual)
+        near |= zero
+        asked = at._replace(residual=_tree.where_seldom(zero, lambda: _linear.trust.probing(at.A, at.x), at.residual))
         forcing = _xla.where(near, float(jnp.finfo(size.dtype).eps) ** (2 / 3), forcing).astype(size.dtype)
         found, relative = _xla.if_any(
             accepted | near,
-            lambda: self._direction(at, typical_size(at.x, tolerance), forcing),
+            lambda: self._direction(asked, (weights, typical_size(at.x, tolerance)), forcing),
             lambda: (state.direction, jnp.full_like(forcing, jnp.inf)),
         )
+        regular = _xla.where(zero, _linear.trust.is_certain(_tree.ravel(found)), True)
+        found = _tree.where_seldom(zero, lambda: _tree.zeros_like(found), found)
         direction = _tree.where(accepted, found, state.direction)
         base = _tree.where(accepted, at.x, state.base)
 
@@ -112,26 +119,30 @@ class NewtonKrylov(AbstractMethod):
             sizes=_xla.where(accepted, jnp.concatenate([size[None], state.sizes[:-1]]), state.sizes),
             fraction=fraction,
             forcing=forcing,
+            weights=weights,
             first=_xla.false_like(state.first),
         )
         status = _xla.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING)
-        known = near & (relative <= forcing)
+        known = near & (relative <= forcing) & regular
         correction = tuple(_xla.where(known, leaf, jnp.inf) for leaf in found)
         full = accepted & (fraction == 1)
-        return Proposal(_tree.axpy(fraction, direction, base), following, status, correction, full)
+        return Proposal(_tree.axpy(fraction, direction, base), following, status, correction, full, weights)
 
-    def _direction(self, at: Evaluation, scale: Leaves, forcing: Float[Array, ""]) -> tuple[Leaves, Array]:
-        """d with `‖A d + R‖ ≤ forcing ‖R‖`, or as close as GMRES gets; and how close. Everything is scaled."""
+    def _direction(
+        self, at: Evaluation, scales: tuple[Leaves, Leaves], forcing: Float[Array, ""]
+    ) -> tuple[Leaves, Array]:
+        """d with `‖A d + R‖ ≤ forcing ‖R‖`, or as close as GMRES gets; and how close. R and x are scaled."""
+        weights, scale = scales
 
         def precondition(v: Leaves) -> Leaves:
             if self.preconditioner is None:
                 return _tree.mul(scale, v)
-            return self.preconditioner(at.x, tuple(vi / w for vi, w in zip(v, at.weights)))
+            return self.preconditioner(at.x, tuple(vi / w for vi, w in zip(v, weights)))
 
         def product(v: Leaves) -> Leaves:
-            return _tree.mul(at.weights, at.A(precondition(v)))
+            return _tree.mul(weights, at.A(precondition(v)))
 
-        right = tuple(-w * r for w, r in zip(at.weights, at.residual))
+        right = tuple(-w * r for w, r in zip(weights, at.residual))
         # In a unit in which R has the norm 1, so that nothing in GMRES underflows.
         size = _tree.norm(right)
         size = _xla.where((size > 0) & jnp.isfinite(size), size, 1)

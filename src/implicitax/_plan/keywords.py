@@ -18,6 +18,7 @@ T = TypeVar("T")
 class _Tolerances(TypedDict, total=False):
     rtol: PyTree
     atol: PyTree
+    residual_atol: PyTree
 
 
 class _Method(TypedDict, total=False):
@@ -60,6 +61,7 @@ _DEFAULTS: dict[str, Any] = {  # in the order in which they are shown
     "adjoint": None,
     "rtol": None,
     "atol": None,
+    "residual_atol": None,
     "max_steps": None,
     "batch_axis": None,
     "bounds": None,

@@ -11,18 +11,21 @@ from .._loop import Bounds
 from .._methods import AbstractMethod, Tolerance
 from .._problem import Problem
 from .._rule import Unrolled
+from .keywords import Wanted
 from .plan import Options
 
 
-def tolerances(problem: Problem, rtol: Any, atol: Any) -> Tolerance:
-    """One value a real leaf of the state; each of the two may be a pytree prefix of x0."""
+def tolerances(problem: Problem, wanted: Wanted) -> Tolerance:
+    """One value a real leaf of the state; each of those given may be a pytree prefix of x0."""
     default = tuple(float(jnp.finfo(leaf.dtype).eps) ** (2 / 3) for leaf in problem.x_struct)
-    return Tolerance(*(_tolerance(problem, name, value, default) for name, value in (("rtol", rtol), ("atol", atol))))
+    rtol, atol, residual = (
+        None if value is None else _tolerance(problem, name, value)
+        for name, value in (("rtol", wanted.rtol), ("atol", wanted.atol), ("residual_atol", wanted.residual_atol))
+    )
+    return Tolerance(default if rtol is None else rtol, atol, residual)
 
 
-def _tolerance(problem: Problem, name: str, value: Any, default: tuple[float, ...]) -> tuple[Any, ...]:
-    if value is None:
-        return default
+def _tolerance(problem: Problem, name: str, value: Any) -> tuple[Any, ...]:
     check.check_tolerance(problem.caller, name, value)
     return _spread(problem, f"{problem.caller}({name}=...)", "tolerance", value)
 

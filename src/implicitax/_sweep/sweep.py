@@ -60,8 +60,8 @@ def sweep(
       (see `docs/fast.md` about the threads that XLA then needs).
     - `progress`: whether to show a bar. Not inside `jit`, `grad` or `vmap`, where Python does not see how far the
       computation is. Needs the extra `cli`.
-    - `solver`, `adjoint`, `rtol`, `atol`, `max_steps`, `bounds`, `has_aux`, `error_estimate`, `throw`: as in
-      `fixed_point`, the same for all problems.
+    - `solver`, `adjoint`, `rtol`, `atol`, `residual_atol`, `max_steps`, `bounds`, `has_aux`, `error_estimate`,
+      `throw`: as in `fixed_point`, the same for all problems.
 
     **Returns:** a `Solution` in which every array has the problems along axis 0.
 
@@ -103,7 +103,7 @@ def sweep(
         size = -(-lanes // min(_GROUPS, -(-lanes // (devices * batch_size))))
     chunked = Chunked(size, all_lanes.axes, count_chunks(size, devices, batch_size), mesh)
     program = compiled(chunked, problem, wanted)
-    limits = tolerances(problem, wanted.rtol, wanted.atol)
+    limits = tolerances(problem, wanted)
     inputs = Inputs(all_lanes.theta, all_lanes.x, limits, box(problem, program.options, wanted.bounds))
     if mesh is not None:
         inputs = jax.tree.map(functools.partial(_move, mesh), inputs)

@@ -1,0 +1,1 @@
+"""How often a solver says "solved" of what is not: `python -m benchmarks.silent`."""

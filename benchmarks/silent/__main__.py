@@ -1,0 +1,102 @@
+"""Silent wrong answers: `python -m benchmarks.silent [--each 1000] [--seed 0] [--families name ...]`.
+
+Problems drawn at random, in float64 and float32, of kinds in which a solver has been caught at saying "solved" of what
+is not: what each solver says of them, by default settings, and, judged in extended precision by NumPy, whether it is
+so. A value is wrong if the solver says that it has converged and the error is above 1000 times tolerance times
+condition; a derivative if it is finite, that of a right value, and above that. Writes `docs/silent.md`. It needs
+jaxopt, which implicitax does not: `pip install jaxopt`.
+"""
+
+import argparse
+import collections
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from . import peers
+from .families import FAMILIES, Family
+from .judge import derivative, derivative_is_right, right
+from .page import page
+
+DOCS = Path(__file__).parents[2] / "docs" / "silent.md"
+BY_SCIPY = 100  # problems a group: one after the other
+DTYPES = (np.float64, np.float32)
+OUTCOMES = ("right", "wrong", "loud")
+
+Counts = collections.Counter
+
+
+def group(family: Family, n: int, dtype: Any, count: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Problems of one family, size and precision."""
+    rng = np.random.default_rng((seed, zlib.crc32(family.name.encode()), n, np.dtype(dtype).itemsize))
+    x0, p = family.draw(rng, count, n)
+    if family.decades:
+        spread = family.decades / (1 if dtype == np.float64 else 3)
+        p |= {name: 10 ** rng.uniform(-spread, spread, x0.shape) for name in ("unit", "equation")}
+        x0 = x0 * p["unit"]
+    return x0.astype(dtype), {name: value.astype(dtype) for name, value in p.items()}
+
+
+def count_values(counts: Counts, key: tuple[str, ...], success: np.ndarray, good: np.ndarray) -> None:
+    counts[(*key, "right")] += int((success & good).sum())
+    counts[(*key, "wrong")] += int((success & ~good).sum())
+    counts[(*key, "loud")] += int((~success).sum())
+
+
+def run(family: Family, n: int, dtype: Any, count: int, seed: int, counts: Counts) -> None:
+    x0, p = group(family, n, dtype, count, seed)
+    tolerance = float(np.finfo(dtype).eps) ** (2 / 3)
+    rng = np.random.default_rng(seed)
+    direction = {name: (np.abs(v) * rng.normal(size=v.shape)).astype(dtype) for name, v in p.items()}
+    with jax.enable_x64(dtype == np.float64), np.errstate(all="ignore"):
+        for peer in peers.PEERS:
+            if family.kind not in peer.kinds:
+                continue
+            x, success = peers.values(peer, family, tolerance, x0, p)
+            good = right(family, x, x0, p, tolerance)
+            count_values(counts, (family.name, "value", peer.name), success, good)
+            if peer.differentiable:
+                want = derivative(family, x, p, direction)
+                for mode, got in zip(("forward", "reverse"), peers.derivatives(peer, family, tolerance, x0, p, direction)):
+                    told = success & good & np.isfinite(got).all(-1)
+                    known = family.singular | np.isfinite(want[0]).all(-1)
+                    fits = derivative_is_right(family, got, want, tolerance)
+                    key = (family.name, mode, peer.name)
+                    count_values(counts, key, told[success & good & known], fits[success & good & known])
+        some = slice(0, BY_SCIPY)
+        few = {name: value[some].astype(float) for name, value in p.items()}
+        x, success = peers.by_scipy(family, tolerance, x0[some].astype(float), few)
+        count_values(counts, (family.name, "value", "SciPy hybr"), success, right(family, x, x0[some], few, tolerance))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--each", type=int, default=1600, help="problems of each family, size and precision")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--families", nargs="*", help="parts of names; then no page is written")
+    options = parser.parse_args()
+    chosen = [f for f in FAMILIES if not options.families or any(part in f.name for part in options.families)]
+    counts = Counts()
+    for family in chosen:
+        for n in family.sizes:
+            count = options.each if n <= 10 else max(options.each // n, 1) * 4
+            for dtype in DTYPES:
+                run(family, n, dtype, count, options.seed, counts)
+            jax.clear_caches()
+        for (_, what, peer), found in sorted(rows(counts, family.name).items()):
+            print(f"{family.name:36s} {what:8s} {peer:32s} {found}", flush=True)
+    if not options.families:
+        DOCS.write_text(page(counts, options, BY_SCIPY, peers.STEPS))
+
+
+def rows(counts: Counts, family: str) -> dict[tuple[str, str, str], str]:
+    """right / wrong / loud, by what was asked and who."""
+    keys = {key[:3] for key in counts if key[0] == family}
+    return {key: " / ".join(str(counts[(*key, outcome)]) for outcome in OUTCOMES) for key in keys}
+
+
+if __name__ == "__main__":
+    main()

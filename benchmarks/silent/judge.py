@@ -1,0 +1,110 @@
+"""Whether an answer is one, by NumPy in extended precision, without implicitax."""
+
+from typing import Any
+
+import numpy as np
+
+from .families import Family
+
+ALLOWED = 1e3  # times tolerance times condition: an error above it is a wrong answer
+_DIFFERENCE = np.longdouble(1e-5)  # of a step for a Jacobian, relative to the size of an unknown
+
+
+def residual(family: Family, x: Any, p: Any) -> np.ndarray:
+    value = family.f(np, x, p)
+    return value - x if family.kind == "fixed_point" else value
+
+
+def jacobian(family: Family, x: np.ndarray, p: Any) -> np.ndarray:
+    """∂R/∂x by central differences, right to some 10 digits."""
+    columns = []
+    for j in range(x.shape[-1]):
+        h = np.zeros_like(x)
+        h[:, j] = _DIFFERENCE * np.maximum(np.abs(x[:, j]), 1e-3 * np.abs(x).max(-1))
+        columns.append((residual(family, x + h, p) - residual(family, x - h, p)) / (2 * h[:, j, None]))
+    return np.stack(columns, -1)
+
+
+def solve(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A⁻¹ b in extended precision, and the condition of A, both after scaling rows and columns; NaN where A is not
+    finite or singular."""
+    rows = np.abs(A).max(-1, keepdims=True)
+    columns = np.abs(A / rows).max(-2, keepdims=True)
+    scaled, b = A / rows / columns, b / rows[..., 0]
+    low = scaled.astype(float)
+    good = np.isfinite(low).all((-1, -2))
+    low[~good] = np.eye(A.shape[-1])
+    condition = np.linalg.cond(low)
+    good &= condition < 1e15
+    low[~good] = np.eye(A.shape[-1])
+    y = np.zeros_like(b)
+    for _ in range(3):
+        rest = b - np.einsum("...ij,...j->...i", scaled, y)
+        size = np.abs(rest).max(-1, keepdims=True)
+        size[~(size > 0)] = 1
+        y = y + size * np.linalg.solve(low, (rest / size).astype(float)[..., None])[..., 0]
+    y, condition = y / columns[..., 0, :], np.where(good, condition, np.inf)
+    y[~good] = np.nan
+    return y, condition
+
+
+def refine(family: Family, x: np.ndarray, p: Any, steps: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """The solution next to x by Newton's method in extended precision, and the condition there; NaN where it does not
+    converge."""
+    x, shorter, last = x.astype(np.longdouble), np.ones(len(x), bool), np.full(len(x), np.inf, np.longdouble)
+    condition = np.ones(len(x))
+    for _ in range(steps):
+        step, condition = solve(jacobian(family, x, p), residual(family, x, p))
+        x = x - step
+        length = (np.abs(step) / np.maximum(np.abs(x), np.abs(x).max(-1, keepdims=True) * 1e-3)).max(-1)
+        shorter &= (length < 0.5 * last) | (length < 1e-12)
+        last = length
+    x[~(shorter & (last < 1e-9))] = np.nan
+    return x, condition
+
+
+def right(family: Family, x: Any, x0: Any, p: Any, tolerance: float) -> np.ndarray:
+    """Whether each x is a solution."""
+    p = extended(p)
+    x, eps = np.asarray(x).astype(np.longdouble), tolerance**1.5
+    scale = np.maximum(np.abs(x).max(-1), 0)
+    if family.solvable is not None and not family.solvable(p).any():
+        return np.zeros(len(x), bool)
+    if family.exact is not None:
+        # A root at 0 is known to what can be told from it at the guess.
+        size = np.maximum(np.abs(family.exact(p)).max(-1), np.abs(x0).max(-1))
+        good = np.abs(x - family.exact(p)).max(-1) <= ALLOWED * tolerance**family.digits * size
+    elif family.singular:
+        A = np.abs(jacobian(family, x, p))
+        allowed = ALLOWED * tolerance * np.einsum("...ij,...j->...i", A, np.abs(x) + scale[:, None])
+        good = (np.abs(residual(family, x, p)) <= allowed).all(-1)
+    else:
+        near, condition = refine(family, x, p)
+        allowed = ALLOWED * np.maximum(tolerance, eps * condition) * np.maximum(scale, np.abs(x0).max(-1) * eps)
+        good = np.abs(x - near).max(-1) <= allowed
+    return good if family.solvable is None else good & family.solvable(p)
+
+
+def extended(p: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value).astype(np.longdouble) for name, value in p.items()}
+
+
+def derivative(family: Family, x: Any, p: Any, direction: Any) -> tuple[np.ndarray, np.ndarray]:
+    """dx/dt for p + t·direction, and the condition; NaN where there is none that could be told."""
+    x, p, h = np.asarray(x).astype(np.longdouble), extended(p), np.longdouble(1e-6)
+    up, down = ({name: p[name] + sign * h * direction[name] for name in p} for sign in (1, -1))
+    if family.exact is not None:
+        return (family.exact(up) - family.exact(down)) / (2 * h), np.ones(len(x))
+    near, condition = refine(family, x, p)
+    change = (residual(family, near, up) - residual(family, near, down)) / (2 * h)
+    return solve(jacobian(family, near, p), -change)[0], condition
+
+
+def derivative_is_right(family: Family, got: Any, want: tuple[np.ndarray, np.ndarray], tolerance: float) -> np.ndarray:
+    """Whether each derivative is one; of a singular problem none is."""
+    exact, condition = want
+    got, eps = np.asarray(got).astype(np.longdouble), tolerance**1.5
+    if family.singular:
+        return np.zeros(len(got), bool)
+    allowed = ALLOWED * (tolerance**family.digits + eps * condition) * np.maximum(np.abs(exact).max(-1), eps)
+    return np.abs(got - exact).max(-1) <= allowed
