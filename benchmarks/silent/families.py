@@ -228,7 +228,11 @@ FAMILIES = (
         solvable=lambda p: (np.cumsum(p["net"], -1) > 1e-3).all(-1),
     ),
     Family(
-        *("a root at the edge of the domain", _edge, _numbers(x0=uniform(0.3, 3), power=uniform(0.3, 2), a=uniform(0, 2))),
+        *(
+            "a root at the edge of the domain",
+            _edge,
+            _numbers(x0=uniform(0.3, 3), power=uniform(0.3, 2), a=uniform(0, 2)),
+        ),
         exact=lambda p: 0 * p["a"],
     ),
     Family(
@@ -250,11 +254,21 @@ FAMILIES = (
     Family("kinks", _kinks, _draw_kinks, (1, 3, 10), exact=lambda p: p["s"]),
     Family("overflow", _overflow, _numbers(x0=uniform(0, 3), k=uniform(1, 50), b=decades(-3, 10))),
     Family("small units: acids", _acid, _draw_acid),
-    Family("small units: diodes", _diode, _numbers(x0=uniform(0, 0.5), I0=decades(-15, -9), ohm=decades(3, 8), I=decades(-9, -3))),
+    Family(
+        "small units: diodes",
+        _diode,
+        _numbers(x0=uniform(0, 0.5), I0=decades(-15, -9), ohm=decades(3, 8), I=decades(-9, -3)),
+    ),
     Family("stiff: reactors", _reactor, _draw_reactor, (2,)),
     Family("condition 1 to 10⁸", _linear, _draw_conditioned, (3, 10)),
     Family("singular", _linear, _draw_singular, (3, 10), solvable=None, singular=True),
     Family("contractions", _contraction, _draw_contraction, (1, 3, 10, 100), "fixed_point"),
     Family("conserved totals", _conserved, _draw_conserved, (3, 10), "fixed_point", singular=True),
-    Family("at infinity", _to_infinity, _numbers(x0=uniform(-3, 3), a=uniform(0.3, 3), kind=among(0, 1, 2)), kind="fixed_point", solvable=_no),
+    Family(
+        "at infinity",
+        _to_infinity,
+        _numbers(x0=uniform(-3, 3), a=uniform(0.3, 3), kind=among(0, 1, 2)),
+        kind="fixed_point",
+        solvable=_no,
+    ),
 )

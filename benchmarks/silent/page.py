@@ -61,7 +61,9 @@ def page(counts: collections.Counter, options: Any, few: int, steps: int) -> str
     return "\n".join(parts)
 
 
-def _table(counts: collections.Counter, problems: dict[tuple[str, str, str], int], families: list[str], what: str) -> str:
+def _table(
+    counts: collections.Counter, problems: dict[tuple[str, str, str], int], families: list[str], what: str
+) -> str:
     peers = list(dict.fromkeys(peer for family, asked, peer in problems if asked == what and family in families))
     lines = ["| | " + " | ".join(peers) + " |", "|---|" + "---|" * len(peers)]
     totals = collections.Counter()
@@ -75,6 +77,8 @@ def _table(counts: collections.Counter, problems: dict[tuple[str, str, str], int
             each.append(" / ".join(f"{count:,}" for count in found) if any(found) else "")
         return " | ".join(each)
 
-    lines += [f"| {family} | {cells(family)} |" for family in families if any((family, what, p) in problems for p in peers)]
+    lines += [
+        f"| {family} | {cells(family)} |" for family in families if any((family, what, p) in problems for p in peers)
+    ]
     sums = (" / ".join(f"{totals[peer, outcome]:,}" for outcome in ("right", "wrong", "loud")) for peer in peers)
     return "\n".join([*lines, "| **all** | " + " | ".join(sums) + " |", ""])

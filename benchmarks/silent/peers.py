@@ -56,11 +56,11 @@ def of_jaxopt(solver: Callable[..., Any]) -> Solve:
 ROOT, FIXED_POINT = ("root",), ("fixed_point",)
 PEERS = (
     Peer("implicitax", (*ROOT, *FIXED_POINT), implicitax, differentiable=True),
-    Peer("Optimistix Newton", ROOT, optimistix(optx.Newton), differentiable=True),
+    Peer("Optimistix Newton", ROOT, optimistix(optx.Newton)),
     Peer("Optimistix Dogleg", ROOT, optimistix(optx.Dogleg)),
     Peer("Optimistix LevenbergMarquardt", ROOT, optimistix(optx.LevenbergMarquardt)),
     Peer("jaxopt Broyden", ROOT, of_jaxopt(jaxopt.Broyden)),
-    Peer("Optimistix FixedPointIteration", FIXED_POINT, optimistix(optx.FixedPointIteration), differentiable=True),
+    Peer("Optimistix FixedPointIteration", FIXED_POINT, optimistix(optx.FixedPointIteration)),
     Peer("jaxopt AndersonAcceleration", FIXED_POINT, of_jaxopt(jaxopt.AndersonAcceleration)),
 )
 
