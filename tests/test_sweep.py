@@ -412,6 +412,11 @@ else:
 np.testing.assert_array_equal(np.isnan(jax.jit(lambda a: sweep(a).x)(bad)), bad < 0)
 np.testing.assert_array_equal(np.isnan(jax.jit(jax.grad(lambda a: jnp.sum(sweep(a).x)))(bad)), bad < 0)
 np.testing.assert_array_equal(sweep(bad, throw=False).success, bad > 0)
+G = lambda x, a, s: (F(x, a, s), {"twice": 2 * a, "count": jnp.int32(3)})
+with_aux = lambda a: ix.sweep(G, 2.0, a, 1.0, in_axes=(None, None, 0, None), batch_size=4, has_aux=True).aux
+aux = jax.jit(with_aux)(bad)
+np.testing.assert_array_equal(np.isnan(aux["twice"]), bad < 0)
+np.testing.assert_array_equal(aux["count"], 3)
 
 # Inside somebody's own `shard_map` each device sweeps over what it has.
 mesh, P = Mesh(np.array(jax.devices()), ("d",)), jax.sharding.PartitionSpec

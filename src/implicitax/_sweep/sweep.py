@@ -19,7 +19,7 @@ from .._problem import Call, Kind, Problem, hoist
 from .._rule import Found
 from .._solution import Solution, Status
 from .._solve import Inputs, Program, compiled, conclude
-from .._tree import is_dynamic, is_number, is_unknown
+from .._tree import is_differentiable, is_dynamic, is_number, is_unknown
 from .chunks import Chunked, count_chunks, fitting
 from .lanes import Axes, Mapped, choose_mesh, find_lanes
 
@@ -134,13 +134,18 @@ def _all_lanes(problem: Problem, theta: Any, x: Any, function: Mapped, guess: Ma
 
 
 def _spoil(found: Found) -> Found:
-    """x with NaN where the solve has failed, and then its derivative is NaN too.
+    """x and aux with NaN where the solve has failed, and then their derivatives are NaN too.
 
     In place of an exception: it would end the program on one device while the others wait for what that has to send.
     """
     spoilt = _xla.where(found.outcome.status == Status.CONVERGED, 0, jnp.nan)
-    each = lambda leaf: leaf + spoilt.astype(leaf.dtype).reshape(-1, *(1 for _ in leaf.shape[1:]))
-    return found._replace(x=tuple(map(each, found.x)))
+
+    def each(leaf: Any) -> Any:
+        if not is_differentiable(leaf):
+            return leaf
+        return leaf + spoilt.astype(leaf.dtype).reshape(-1, *(1 for _ in leaf.shape[1:]))
+
+    return found._replace(x=tuple(map(each, found.x)), aux=tuple(map(each, found.aux)))
 
 
 def _move(mesh: Mesh, leaf: Any) -> Any:
