@@ -38,8 +38,8 @@ def answers(matrices, solver, dtype=float, row=None, column=None):
     matrices = np.asarray(matrices)
     row, column = (np.ones(matrices.shape[:2]) if units is None else units for units in (row, column))
     A, b = row[:, :, None] * matrices * column[:, None], row * matrices.sum(axis=2)
-    solve = jax.vmap(lambda A, b: _linear.solve_dense(A, b, solver, "root"))
-    y, ok = solve(jnp.asarray(A, dtype), jnp.asarray(b, dtype))
+    solve = jax.vmap(lambda A, b: _linear.certify(A, (b,), solver, (), check="root"))
+    (y,), ok, _ = solve(jnp.asarray(A, dtype), jnp.asarray(b, dtype))
     return column * np.asarray(y, float), ok
 
 
@@ -187,3 +187,35 @@ def test_an_exact_solver_of_an_ill_conditioned_system_is_not_called_singular():
     difference = (mean(1.0 + 1e-4) - mean(1.0 - 1e-4)) / 2e-4
     for mode in MODES:
         np.testing.assert_allclose(mode(mean)(1.0), difference, rtol=1e-6)
+
+
+# Words ----------------------------------------------------------------------------------------------------------------
+
+
+def reactions(c, rate):
+    """A ⇌ B ⇌ C: the total stays what it is."""
+    a, b, c = c["a"], c["b"], c["c"]
+    first, second = 0.2 * (a - rate * b), 0.2 * (0.7 * b - 0.31 * c)
+    return {"a": a - first, "b": b + first - second, "c": c + second}
+
+
+def passing(n):
+    return lambda x, a: {"kept": x["kept"], "T": 0.5 * jnp.sin(x["T"]) + a + 0 * x["kept"]}
+
+
+@pytest.mark.parametrize("n", [2, 20, 200])
+def test_the_message_names_what_is_not_determined(n):
+    x0 = {"kept": 1.0, "T": jnp.ones(n)}
+    solve = lambda a: jnp.sum(ix.fixed_point(passing(n), x0, a).x["T"])
+    with pytest.raises(Exception, match=r"Not determined by the equations: x0\['kept'\]\."):
+        jax.jacfwd(solve)(0.3)
+    with pytest.raises(Exception, match=r"The equation of x0\['kept'\] holds whatever x is"):
+        jax.grad(solve)(0.3)
+
+
+def test_the_message_of_a_conserved_total_says_what_to_do():
+    x0 = {"a": 1.0, "b": 0.0, "c": 0.0}
+    solve = lambda rate, **keywords: ix.fixed_point(reactions, x0, rate, solver=ix.Picard(), **keywords).x["a"]
+    with pytest.raises(Exception, match=r"x0\['a'\], x0\['b'\], x0\['c'\] holds .* total, as reactions do"):
+        jax.grad(solve)(0.5)
+    assert np.isnan(jax.grad(lambda rate: solve(rate, throw=False))(0.5))

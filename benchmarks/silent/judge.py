@@ -80,7 +80,8 @@ def right(family: Family, x: Any, x0: Any, p: Any, tolerance: float) -> np.ndarr
         good = (np.abs(residual(family, x, p)) <= allowed).all(-1)
     else:
         near, condition = refine(family, x, p)
-        allowed = ALLOWED * np.maximum(tolerance, eps * condition) * np.maximum(scale, np.abs(x0).max(-1) * eps)
+        # What is less than rounding of the guess cannot be told from it, either.
+        allowed = ALLOWED * (np.maximum(tolerance, eps * condition) * scale + eps * np.abs(x0).max(-1))
         good = np.abs(x - near).max(-1) <= allowed
     return good if family.solvable is None else good & family.solvable(p)
 

@@ -123,6 +123,25 @@ class Summary(eqx.Module):
             what += f", first at {self.locate(int(component[lane]))}"
         return f"{where}{code.text} ({what})"
 
+    def describe_null(self, null: np.ndarray, transposed: bool) -> str:
+        """Which unknowns are not determined, or which equations say the same, by the null vector of A, or of Aᵀ."""
+        # After division by a pivot that is exactly 0 infinite, or NaN where that meets another 0.
+        certain = np.isinf(null) | np.isfinite(null) if np.isinf(null).any() else np.full(null.shape, True)
+        size = np.where(certain, np.where(np.isfinite(null), np.abs(null), np.inf), 0)
+        if not size.max() * np.finfo(null.dtype).eps ** (2 / 3) > 1:
+            return ""
+        entries = np.flatnonzero(size >= 0.1 * size.max())
+        largest = entries[np.argsort(-size[entries], kind="stable")][:5]
+        names = ", ".join(self.locate(int(i)) for i in np.sort(largest)) + (", ..." if entries.size > 5 else "")
+        if not transposed:
+            return f" Not determined by the equations: {names}."
+        if entries.size == 1:
+            return f" The equation of {names} holds whatever x is, as where a component is passed through."
+        return (
+            f" A combination of the equations of {names} holds whatever x is. Where they keep a total, as reactions "
+            "do, that is set by x0: put an equation for it in the place of one of theirs."
+        )
+
 
 def _indices(failed: np.ndarray) -> str:
     indices = [int(index[0]) if failed.ndim == 1 else tuple(map(int, index)) for index in np.argwhere(failed)]

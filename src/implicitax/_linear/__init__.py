@@ -14,6 +14,8 @@ from .linearise import linearise_transposed as linearise_transposed
 from .neumann import NeumannSeries as NeumannSeries
 from .small_lu import SMALL as SMALL
 from .small_lu import SmallLU as SmallLU
+from .solve import Certified as Certified
+from .solve import certify as certify
 from .solve import factoriser as factoriser
 from .solve import is_dense as is_dense
 from .solve import solve as solve

@@ -5,7 +5,7 @@ irrelevant, and a verdict on the result.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,10 +32,26 @@ def factoriser(size: int) -> lx.AbstractLinearSolver:
     return SmallLU() if size <= SMALL else DenseLU()
 
 
+class Certified(NamedTuple):
+    """The answer of a linear system, with a verdict on its matrix."""
+
+    y: Leaves
+    ok: Bool[Array, "*rows"]  # whether it can be trusted
+    null: Leaves  # where A is nearly singular, about its null vector, in scaled units; () if nobody has asked
+
+
 def solve_dense(
-    matrix: Float[Array, "n n"], b: Float[Array, " n"], solver: lx.AbstractLinearSolver, check: Kind | None = None
+    matrix: Float[Array, "n n"], b: Float[Array, " n"], solver: lx.AbstractLinearSolver
 ) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
-    """A⁻¹ b, and whether it can be trusted; with `check` also if A is nearly singular (`trust.py`).
+    """A⁻¹ b, and whether it can be trusted."""
+    (y,), ok, _ = _by_matrix(matrix, b, solver, None)
+    return y, ok
+
+
+def _by_matrix(
+    matrix: Float[Array, "n n"], b: Float[Array, " n"], solver: lx.AbstractLinearSolver, check: Kind | None
+) -> Certified:
+    """The same; with `check` also if A is nearly singular (`trust.py`).
 
     Rows and columns are first scaled to a largest entry of 1, so that neither the solver nor the verdict depends on
     the units of the equations and of the unknowns.
@@ -54,9 +70,11 @@ def solve_dense(
         # The diagonal of ∂F/∂x − I is a difference: in a column that holds nothing else, rounding is all there is.
         sums = sums + 1 / (rows * columns) if check == "fixed_point" else sums
         # One verdict for all right-hand sides of one matrix: under `vmap` over these it has no lanes.
-        for column in trust.columns(b):
-            ok &= trust.is_certain(compute(column * sums)[0])
-    return y / columns, ok
+        answers = [compute(column * sums)[0] for column in trust.columns(b)]
+        for z in answers:
+            ok &= trust.is_certain(z)
+        return Certified((y / columns,), ok, (answers[0],))
+    return Certified((y / columns,), ok, ())
 
 
 def solve_bare(
@@ -79,16 +97,29 @@ def solve(
     scale: Leaves,
     *,
     transpose: bool = False,
-    check: Kind | None = None,
 ) -> tuple[Leaves, Bool[Array, ""]]:
-    """A⁻¹ b, and whether it can be trusted; with `check` also if A is nearly singular (`trust.py`).
+    """A⁻¹ b, and whether it can be trusted."""
+    y, ok, _ = certify(A, b, solver, scale, transpose=transpose)
+    return y, ok
+
+
+def certify(
+    A: Linear,
+    b: Leaves,
+    solver: lx.AbstractLinearSolver,
+    scale: Leaves,
+    *,
+    transpose: bool = False,
+    check: Kind | None = None,
+) -> Certified:
+    """The same; with `check` also if A is nearly singular (`trust.py`).
 
     `scale` holds the typical size of each unknown: a matrix-free solver works on D⁻¹ A D with D = diag(scale), or, if
     A is a transpose, on D A D⁻¹.
     """
     if is_matrix(A):
-        y, ok = solve_dense(A, _tree.ravel(b), solver, check)
-        return _tree.unravel(y, b), ok
+        (y,), ok, null = _by_matrix(A, _tree.ravel(b), solver, check)
+        return Certified(_tree.unravel(y, b), ok, null and _tree.unravel(null[0], b))
 
     inverse = tuple(1 / s for s in scale)
     if transpose:
@@ -100,7 +131,7 @@ def solve(
     compute = _computing(solver, operator)
     if isinstance(solver, NeumannSeries):
         y, ok = compute(_tree.mul(inverse, b))
-        return _tree.mul(scale, y), ok
+        return Certified(_tree.mul(scale, y), ok, ())
 
     some = trust.direction(b)
     spread = operator.mv(some)
@@ -119,7 +150,8 @@ def solve(
     if check is not None:
         z, solved = judged(trust.right_side(some, spread, check))
         ok &= solved & trust.is_certain(_tree.ravel(z))
-    return _tree.mul(scale, y), ok
+        return Certified(_tree.mul(scale, y), ok, z)
+    return Certified(_tree.mul(scale, y), ok, ())
 
 
 def _computing(solver: lx.AbstractLinearSolver, operator: lx.AbstractLinearOperator) -> Callable[..., tuple]:

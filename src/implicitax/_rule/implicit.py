@@ -111,6 +111,15 @@ class _Block(NamedTuple):
     y: Leaves
 
 
+class _Solved(NamedTuple):
+    """What solves a block system, whether it can be trusted, and the null vector of A, or Aᵀ, if nearly singular."""
+
+    u: _Block
+    ok: Array
+    null: Leaves
+    transposed: bool
+
+
 class _Equations(NamedTuple):
     """R(x, θ) and y = G(x, θ) as functions of x and of the leaves of θ that move."""
 
@@ -145,28 +154,29 @@ class _Equations(NamedTuple):
         x_bar, theta_bar = pullback((u.x, tuple(-leaf for leaf in u.y)))
         return _Block(_tree.axpy(1, u.theta, theta_bar), x_bar, u.y)
 
-    def solve(self, x: Leaves, theta_m: Leaves, scale: Leaves, b: _Block) -> tuple[_Block, Array]:
-        """M⁻¹ b, (3) from the top; and whether it can be trusted."""
+    def solve(self, x: Leaves, theta_m: Leaves, scale: Leaves, b: _Block) -> "_Solved":
+        """M⁻¹ b, (3) from the top."""
         _, (B_theta, _) = jax.jvp(lambda theta_m: self(x, theta_m), (theta_m,), (b.theta,))
         solve = self._solve(scale)
         _, A = solve.linearise(lambda x: self(x, theta_m)[0], x)
-        x_dot, ok = solve(A, _tree.sub(b.x, B_theta))
+        x_dot, ok, null = solve.certify(A, _tree.sub(b.x, B_theta))
         y_dot = ()
         if b.y:
             _, (_, moved) = jax.jvp(self, (x, theta_m), (x_dot, b.theta))
             y_dot = _tree.axpy(1, moved, b.y)
-        return _Block(b.theta, x_dot, y_dot), ok
+        return _Solved(_Block(b.theta, x_dot, y_dot), ok, null, False)
 
-    def solve_transposed(self, x: Leaves, theta_m: Leaves, scale: Leaves, c: _Block) -> tuple[_Block, Array]:
-        """M⁻ᵀ c, (4) from the bottom; and whether it can be trusted."""
+    def solve_transposed(self, x: Leaves, theta_m: Leaves, scale: Leaves, c: _Block) -> "_Solved":
+        """M⁻ᵀ c, (4) from the bottom."""
         _, pullback = jax.vjp(self, x, theta_m)
         right = c.x
         if c.y:
             right = _tree.axpy(1, pullback((_tree.zeros_like(x), c.y))[0], right)
         solve = self._solve(scale)
-        w_x, ok = solve(solve.linearise_transposed(lambda x: self(x, theta_m)[0], x), right, transpose=True)
+        A = solve.linearise_transposed(lambda x: self(x, theta_m)[0], x)
+        w_x, ok, null = solve.certify(A, right, transpose=True)
         _, moved = pullback((tuple(-leaf for leaf in w_x), c.y))
-        return _Block(_tree.axpy(1, moved, c.theta), w_x, c.y), ok
+        return _Solved(_Block(_tree.axpy(1, moved, c.theta), w_x, c.y), ok, null, True)
 
     def _solve(self, scale: Leaves) -> Solve:
         rule = self.rule
@@ -178,11 +188,12 @@ class _Equations(NamedTuple):
 def _solve_system(rule: Rule, moving: tuple[int, ...], transposed: bool, point: _Point, b: _Block) -> _Block:
     equations = _Equations(rule, moving, point.outcome, point.theta)
     solve = equations.solve_transposed if transposed else equations.solve
-    u, ok = solve(point.x, _pick(point.theta, moving), point.scale, b)
+    solved = solve(point.x, _pick(point.theta, moving), point.scale, b)
+    u = solved.u
     if transposed:
-        judged = _verdict(equations, ok, b, _Block(u.theta, u.x, ()))
+        judged = _verdict(equations, solved, b, _Block(u.theta, u.x, ()))
         return judged._replace(y=b.y)
-    judged = _verdict(equations, ok, b, _Block((), u.x, u.y))
+    judged = _verdict(equations, solved, b, _Block((), u.x, u.y))
     return judged._replace(theta=b.theta)
 
 
@@ -240,7 +251,7 @@ _solution = _xla.create_primitive("implicitax_solution", _value, _value, _soluti
 _system = _xla.create_primitive("implicitax_system", _solve_system, _shape_of_system, _system_jvp, _system_transpose)
 
 
-def _verdict(equations: _Equations, ok: Array, right: _Block, values: _Block) -> _Block:
+def _verdict(equations: _Equations, solved: _Solved, right: _Block, values: _Block) -> _Block:
     """`values`, but NaN if the solve or its linear solve failed, but exactly 0 if the right-hand side is.
 
     In a batch row by row; a value that has no rows, θ̄ for one, is a sum over all of them.
@@ -248,10 +259,12 @@ def _verdict(equations: _Equations, ok: Array, right: _Block, values: _Block) ->
     rule, outcome, rows = equations.rule, equations.outcome, equations.rows
     by_row, whole = rows.partition((*right.x, *right.y))
     moving = _xla.once(rows.nonzero(by_row) | ~_tree.is_zero((*right.theta, *whole)))
-    failed = _xla.once(moving & ~(ok & rows.good))
+    failed = _xla.once(moving & ~(solved.ok & rows.good))
     if rule.throw:
         numbers = Ending(outcome.status, outcome.nit, outcome.residual, outcome.component)
-        values = raise_where(failed, values, partial(_complaint, rule.summary), *numbers, name="derivative")
+        null = solved.null if rule.batch_axis is None else ()
+        text = partial(_complaint, rule.summary, solved.transposed)
+        values = raise_where(failed, values, text, *numbers, *null, name="derivative")
 
     def judged(leaf: Array, wrong: Array) -> Array:
         return _xla.where(jnp.any(moving), _xla.where(wrong, jnp.nan, leaf), 0).astype(leaf.dtype)
@@ -263,8 +276,12 @@ def _verdict(equations: _Equations, ok: Array, right: _Block, values: _Block) ->
     )
 
 
-def _complaint(summary: Summary, failed: np.ndarray, *numbers: Any) -> str:
-    ending = Ending(*numbers)
+def _complaint(summary: Summary, transposed: bool, failed: np.ndarray, *numbers: Any) -> str:
+    ending, null = Ending(*numbers[:4]), numbers[4:]
     solved = ending.status == Status.CONVERGED
     status = np.where(failed & solved, Status.LINEAR_SOLVE_FAILED, np.where(failed, ending.status, Status.CONVERGED))
-    return f"`{summary.caller}`, derivative: {summary.describe(ending._replace(status=status))}"
+    text = f"`{summary.caller}`, derivative: {summary.describe(ending._replace(status=status))}"
+    lane = tuple(np.argwhere(failed)[0]) if failed.ndim else ()
+    if status[lane] == Status.LINEAR_SOLVE_FAILED and null:
+        text += summary.describe_null(np.concatenate([leaf[lane].ravel() for leaf in null]), transposed)
+    return text

@@ -97,9 +97,14 @@ class Solve(NamedTuple):
 
     def __call__(self, A: _linear.Linear, b: Leaves, transpose: bool = False) -> tuple[Leaves, Bool[Array, "*rows"]]:
         """A⁻¹ b, and whether it can be trusted: row by row with `RowKrylov`. `transpose` says that A is a transpose."""
+        y, ok, _ = self.certify(A, b, transpose)
+        return y, ok
+
+    def certify(self, A: _linear.Linear, b: Leaves, transpose: bool = False) -> _linear.Certified:
+        """The same, with the null vector where A is nearly singular."""
         if not isinstance(self.linear_solver, RowKrylov):
             scale, check = self.scale, self.check
-            return _linear.solve(A, b, self.linear_solver, scale, transpose=transpose, check=check)
+            return _linear.certify(A, b, self.linear_solver, scale, transpose=transpose, check=check)
         assert self.batch_axis is not None
         assert not _linear.is_matrix(A)
         scale, inverse = self.scale, tuple(1 / s for s in self.scale)
@@ -113,7 +118,7 @@ class Solve(NamedTuple):
             z, solved = _solve_rows(product, right, self.linear_solver, self.batch_axis)
             certain = jax.vmap(lambda z: _linear.trust.is_certain(_tree.ravel(z)))
             ok &= solved & certain(_tree.rows_first(z, self.batch_axis))
-        return _tree.mul(scale, y), ok
+        return _linear.Certified(_tree.mul(scale, y), ok, ())
 
 
 class _LinearEquations(NamedTuple):
