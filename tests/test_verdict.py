@@ -44,6 +44,12 @@ def test_where_there_is_no_root_none_is_found(name):
     assert np.all(status < 0)
 
 
+@pytest.mark.parametrize("name", ["tank", "edge"])
+def test_nor_where_a_bound_shortens_the_steps(name):
+    status, _, _ = of_many(*NONE[name], bounds=(0.0, None))
+    assert np.all(status < 0)
+
+
 ONE = {  # R, x0, a, the root
     "tank": (lambda h, a: a - 0.5 * jnp.sqrt(h) - 1, draw(0.5, 4), draw(1.01, 2, 1), lambda a: 4 * (a - 1) ** 2),
     "edge": (lambda x, a: x**a, draw(0.3, 3), draw(0.3, 2, 1), lambda a: 0 * a),

@@ -89,7 +89,7 @@ def main() -> None:
     counts = Counts()
     for family in chosen:
         for n in family.sizes:
-            count = options.each if n <= 10 else max(options.each // n, 1) * 4
+            count = options.each if n <= 10 else max(2 * options.each // n, 4)
             for dtype in DTYPES:
                 run(family, n, dtype, count, options.seed, counts)
             jax.clear_caches()

@@ -148,6 +148,8 @@ class Row(NamedTuple):
         x, pressed, at_guess = proposal.x, carry.pressed, carry.at_guess
         if limits.bounds is not None:
             x = limits.bounds.shorten(carry.x, x)
+            shortened = _tree.largest(_tree.sub(x, proposal.x)) != 0
+            before = before and before._replace(newton=before.newton & ~shortened)
             pressed = limits.bounds.pressed(x, limits.x0)
         following = Carry(
             x=x,

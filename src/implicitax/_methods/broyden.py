@@ -43,7 +43,8 @@ class Broyden(AbstractMethod):
 
     - `memory`: how many updates are kept, at least 1.
 
-    **Cost:** an iteration is one evaluation of R, and about `4·memory` passes over the state. No derivative of R.
+    **Cost:** an iteration is one evaluation of R, and about `4·memory` passes over the state. No derivative of R; but a
+    root is judged, at the end, by ∂R/∂x there, or where it has none by differences.
 
     **Fails:** with `Status.STALLED` where the steps have become too short or R has long stopped decreasing.
 

@@ -34,6 +34,7 @@ class NewtonKrylov(AbstractMethod):
 
     A is only multiplied with, by tangents of R. The forcing term η follows the decrease of R, `η = 0.9 (‖R‖/‖R_old‖)²`
     (Eisenstat and Walker's second choice, safeguarded), so that far from the root little work is spent on each step.
+    After a step as short as 10 tolerances η is eps^(2/3): what is known to a digit does not say that x is a root.
     t is found by non-monotone backtracking. Unknowns and equations are scaled as in `Newton`.
 
     **Arguments:**
