@@ -1,4 +1,4 @@
-"""Silent wrong answers: `python -m benchmarks.silent [--each 1000] [--seed 0] [--families name ...]`.
+"""Silent wrong answers: `python -m benchmarks.silent [--each 1600] [--seed 0] [--families name ...]`.
 
 Problems drawn at random, in float64 and float32, of kinds in which a solver has been caught at saying "solved" of what
 is not: what each solver says of them, by default settings, and, judged in extended precision by NumPy, whether it is
@@ -9,6 +9,7 @@ jaxopt, which implicitax does not: `pip install jaxopt`.
 
 import argparse
 import collections
+import json
 import os
 import zlib
 from pathlib import Path
@@ -25,7 +26,8 @@ from .families import FAMILIES, Family
 from .judge import derivative, derivative_is_right, right
 from .page import page
 
-DOCS = Path(__file__).parents[2] / "docs" / "silent.md"
+ROOT = Path(__file__).parents[2]
+DOCS, RESULTS = ROOT / "docs" / "silent.md", ROOT / "benchmarks" / "results" / "silent"  # a file a family
 BY_SCIPY = 100  # problems a group: one after the other
 DERIVATIVES = 50  # unknowns up to which they are compared
 DTYPES = (np.float64, np.float32)
@@ -83,26 +85,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=1600, help="problems of each family, size and precision")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--families", nargs="*", help="parts of names; then no page is written")
+    parser.add_argument("--families", nargs="*", help="parts of the names of those to run; the others stay as they are")
     options = parser.parse_args()
-    chosen = [f for f in FAMILIES if not options.families or any(part in f.name for part in options.families)]
+    for family in FAMILIES:
+        if options.families is None or any(part in family.name for part in options.families):
+            counts = Counts()
+            for n in family.sizes:
+                count = options.each if n <= 10 else max(2 * options.each // n, 4)
+                for dtype in DTYPES:
+                    run(family, n, dtype, count, options.seed, counts)
+                jax.clear_caches()
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            record = {"/".join(key[1:]): value for key, value in sorted(counts.items())}
+            (RESULTS / f"{slug(family)}.json").write_text(json.dumps(record, indent=1) + "\n")
+            wrong = {what: value for what, value in record.items() if "implicitax" in what}
+            print(f"{family.name}: {wrong}", flush=True)
     counts = Counts()
-    for family in chosen:
-        for n in family.sizes:
-            count = options.each if n <= 10 else max(2 * options.each // n, 4)
-            for dtype in DTYPES:
-                run(family, n, dtype, count, options.seed, counts)
-            jax.clear_caches()
-        for (_, what, peer), found in sorted(rows(counts, family.name).items()):
-            print(f"{family.name:36s} {what:8s} {peer:32s} {found}", flush=True)
-    if not options.families:
-        DOCS.write_text(page(counts, options, BY_SCIPY, peers.STEPS))
+    for family in FAMILIES:
+        path = RESULTS / f"{slug(family)}.json"
+        if path.exists():
+            counts.update({(family.name, *key.split("/")): n for key, n in json.loads(path.read_text()).items()})
+    DOCS.write_text(page(counts, options, BY_SCIPY, peers.STEPS))
 
 
-def rows(counts: Counts, family: str) -> dict[tuple[str, str, str], str]:
-    """right / wrong / loud, by what was asked and who."""
-    keys = {key[:3] for key in counts if key[0] == family}
-    return {key: " / ".join(str(counts[(*key, outcome)]) for outcome in OUTCOMES) for key in keys}
+def slug(family: Family) -> str:
+    return "".join(c if c.isalnum() else "-" for c in family.name)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def solve(A: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return y, condition
 
 
-def refine(family: Family, x: np.ndarray, p: Any, steps: int = 6) -> tuple[np.ndarray, np.ndarray]:
+def refine(family: Family, x: np.ndarray, p: Any, steps: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """The solution next to x by Newton's method in extended precision, and the condition there; NaN where it does not
     converge."""
     x, shorter, last = x.astype(np.longdouble), np.ones(len(x), bool), np.full(len(x), np.inf, np.longdouble)

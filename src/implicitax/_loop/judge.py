@@ -40,7 +40,8 @@ def judge(
 def confirm(search: Search, outcome: Outcome, theta: Leaves, limits: Limits, linear_solver: Any) -> Outcome:
     """The outcome of a method that knows no A, with the verdict on what it takes for a root."""
     verdict = judge(search.problem, theta, limits._replace(x0=outcome.x), linear_solver, search.batch_axis)
-    status = _xla.where(outcome.status == Status.CONVERGED, verdict.status, outcome.status)
+    found = _xla.where(verdict.status == Status.NOT_A_SOLUTION, Status.STALLED, verdict.status)
+    status = _xla.where(outcome.status == Status.CONVERGED, found, outcome.status).astype(jnp.int32)
     return outcome._replace(status=status, nfev=outcome.nfev + verdict.nfev)
 
 

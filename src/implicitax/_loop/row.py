@@ -112,6 +112,7 @@ class Row(NamedTuple):
     def advance(self, carry: Carry, residual: Leaves, A: Any, limits: Limits) -> tuple[Carry, Judged]:
         """Judges the point evaluated, and asks the method for the next."""
         method, tolerance = self.method, limits.tolerance._replace(size=carry.size)
+        limits = limits._replace(tolerance=tolerance)
         size = _tree.largest(residual)
         finite = _xla.once(jnp.isfinite(size))
         error = _xla.where(finite, tolerance.error(residual, carry.x), jnp.inf).astype(self.dtype)
@@ -119,19 +120,8 @@ class Row(NamedTuple):
         best = _tree.where(merit < carry.merit, carry.x, carry.best)
         at = Evaluation(carry.x, residual, A, finite, best)
         proposal = method.step(at, carry.method, tolerance)
-        if proposal.weights and self.kind == "root":
-            error = _tree.largest(_tree.mul(proposal.weights, residual))
-            error = merit = _xla.where(finite, error, jnp.inf).astype(self.dtype)
-        judged, before = Judged(carry.x, residual, size, error, merit, error <= 1), carry.before
-        if self.kind == "fixed_point":
-            judged, proposal = self._fixed_point(at, proposal, judged, tolerance)
-        elif method.corrects:
-            judged, proposal, before = self._root(carry, at, proposal, judged, limits._replace(tolerance=tolerance))
-        else:
-            # By an approximate inverse, or by the method's own step: for `judge` to confirm.
-            step = _tree.sub(proposal.x, at.x) if proposal.correction is None else proposal.correction
-            short = ratio(step, tolerance.at(at.x)) <= _PROVISIONAL
-            judged = judged._replace(solved=finite & (short | (tolerance.of_residual(residual) <= 1)))
+        judged = Judged(carry.x, residual, size, error, merit, error <= 1)
+        judged, proposal, before = self._verdict(carry, at, proposal, judged, limits)
 
         nfev = carry.nfev + 1
         better = _xla.once(judged.solved | (judged.merit < carry.merit))
@@ -169,6 +159,25 @@ class Row(NamedTuple):
             before=before,
         )
         return following, judged
+
+    def _verdict(
+        self, carry: Carry, at: Evaluation, proposal: Proposal, judged: Judged, limits: Limits
+    ) -> tuple[Judged, Proposal, Before | None]:
+        """Whether the point evaluated, or the one before, is a solution."""
+        tolerance = limits.tolerance
+        if self.kind == "fixed_point":
+            return *self._fixed_point(at, proposal, judged, tolerance), None
+        if proposal.weights:
+            error = _tree.largest(_tree.mul(proposal.weights, at.residual))
+            error = _xla.where(at.finite, error, jnp.inf).astype(self.dtype)
+            judged = judged._replace(error=error, merit=error)
+        if self.method.corrects:
+            return self._root(carry, at, proposal, judged, limits)
+        # By an approximate inverse, or by the method's own step: for `judge` to confirm.
+        step = _tree.sub(proposal.x, at.x) if proposal.correction is None else proposal.correction
+        short = ratio(step, tolerance.at(at.x)) <= _PROVISIONAL
+        solved = at.finite & (short | (tolerance.of_residual(at.residual) <= 1))
+        return judged._replace(solved=solved), proposal, None
 
     def _fixed_point(
         self, at: Evaluation, proposal: Proposal, judged: Judged, tolerance: Tolerance
