@@ -579,3 +579,32 @@ def test_polishing_stays_inside_the_bounds():
     # At nine tenths of the way to the bound, −B/A = 2√(x/10).
     assert float(jax.grad(solve)(0.01, True)) == pytest.approx(2 * np.sqrt(x / 10), rel=1e-9)
     assert float(jax.grad(solve)(0.01, False)) == pytest.approx(2 * np.sqrt(x), rel=1e-9)
+
+
+def guarded(a):
+    return jnp.where(a > 0, jnp.sqrt(a), 0.0)
+
+
+@pytest.mark.parametrize("n", [2, 20, 200])
+def test_where_reverse_mode_meets_a_nan_it_says_so(n):
+    """The branch not taken has the derivative 1/(2√0); 0 times it is NaN, in reverse mode only."""
+
+    def solve(a, throw=True):
+        return jnp.sum(ix.fixed_point(lambda x: 0.5 * jnp.sin(x) + 1 + guarded(a), jnp.ones(n), throw=throw).x)
+
+    assert float(jax.jacfwd(solve)(0.0)) == 0
+    with pytest.raises(Exception, match="∂F/∂θ is NaN at the solution, in reverse mode"):
+        jax.grad(solve)(0.0)
+    assert np.isnan(jax.grad(solve)(0.0, throw=False))
+    assert np.isfinite(jax.grad(solve)(0.3))
+    # A NaN of the caller's own is no reason to blame F; nor is an infinite derivative, which is right.
+    with pytest.raises(Exception, match="the cotangent of the solution is NaN already"):
+        jax.grad(lambda a: jnp.nan * solve(a))(0.3)
+    steep = lambda a: jnp.sum(ix.fixed_point(lambda x: 0.5 * jnp.sin(x) + 1 + jnp.sqrt(a), jnp.ones(n)).x)
+    assert np.isinf(jax.grad(steep)(0.0))
+
+
+def test_where_forward_mode_meets_a_nan_it_says_so():
+    solve = lambda a: ix.fixed_point(lambda x: 0.5 * jnp.sin(x) + 1 + jnp.sqrt(a) * a, 1.0).x
+    with pytest.raises(Exception, match=r"∂F/∂θ is NaN at the solution\. Look"):
+        jax.jacfwd(solve)(0.0)

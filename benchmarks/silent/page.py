@@ -64,7 +64,10 @@ def page(counts: collections.Counter, options: Any, few: int, steps: int) -> str
 def _table(
     counts: collections.Counter, problems: dict[tuple[str, str, str], int], families: list[str], what: str
 ) -> str:
-    peers = list(dict.fromkeys(peer for family, asked, peer in problems if asked == what and family in families))
+    peers = {peer for family, asked, peer in problems if asked == what and family in families}
+    peers = sorted(peers, key=lambda peer: (peer != "implicitax", peer))
+    if not peers:
+        return ""
     lines = ["| | " + " | ".join(peers) + " |", "|---|" + "---|" * len(peers)]
     totals = collections.Counter()
 

@@ -123,6 +123,23 @@ class Summary(eqx.Module):
             what += f", first at {self.locate(int(component[lane]))}"
         return f"{where}{code.text} ({what})"
 
+    def describe_nan(self, transposed: bool, given: bool) -> str:
+        """In what the derivative was asked of, or in ∂F/∂θ, in forward or in reverse mode."""
+        if given:
+            what = "cotangent of the solution" if transposed else "tangent"
+            where = "after" if transposed else "before"
+            return f"the {what} is NaN already. Look for it in what is computed {where} the solve."
+        if not transposed:
+            return (
+                "∂F/∂θ is NaN at the solution. Look for the square root or the logarithm of 0, or 0/0, in what F "
+                "computes from its parameters."
+            )
+        return (
+            "∂F/∂θ is NaN at the solution, in reverse mode. If it is not in forward mode (`jax.jacfwd`), F has a "
+            "`jnp.where` of which the branch not taken has no finite derivative, and reverse mode multiplies that by "
+            "0. Mask the argument of that branch, too: `jnp.where(ok, f(jnp.where(ok, a, 1)), 0)`."
+        )
+
     def describe_null(self, null: np.ndarray, transposed: bool) -> str:
         """Which unknowns are not determined, or which equations say the same, by the null vector of A, or of Aᵀ."""
         # After division by a pivot that is exactly 0 infinite, or NaN where that meets another 0.

@@ -117,7 +117,13 @@ class _Solved(NamedTuple):
     u: _Block
     ok: Array
     null: Leaves
+    moved: Leaves  # of R by θ̇, or of θ̄ by the cotangent of R
     transposed: bool
+
+    def nan_in(self, right: _Block) -> tuple[Array, Array]:
+        """Whether what was given is NaN; and whether ∂F/∂θ is. Not where that is infinite, which may be what it is."""
+        given = _tree.has_nan((*right.theta, *right.x, *right.y))
+        return given, _tree.has_nan(self.moved) & ~given & (jnp.all(self.ok) | (not self.transposed))
 
 
 class _Equations(NamedTuple):
@@ -164,7 +170,7 @@ class _Equations(NamedTuple):
         if b.y:
             _, (_, moved) = jax.jvp(self, (x, theta_m), (x_dot, b.theta))
             y_dot = _tree.axpy(1, moved, b.y)
-        return _Solved(_Block(b.theta, x_dot, y_dot), ok, null, False)
+        return _Solved(_Block(b.theta, x_dot, y_dot), ok, null, B_theta, False)
 
     def solve_transposed(self, x: Leaves, theta_m: Leaves, scale: Leaves, c: _Block) -> "_Solved":
         """M⁻ᵀ c, (4) from the bottom."""
@@ -176,7 +182,7 @@ class _Equations(NamedTuple):
         A = solve.linearise_transposed(lambda x: self(x, theta_m)[0], x)
         w_x, ok, null = solve.certify(A, right, transpose=True)
         _, moved = pullback((tuple(-leaf for leaf in w_x), c.y))
-        return _Solved(_Block(_tree.axpy(1, moved, c.theta), w_x, c.y), ok, null, True)
+        return _Solved(_Block(_tree.axpy(1, moved, c.theta), w_x, c.y), ok, null, moved, True)
 
     def _solve(self, scale: Leaves) -> Solve:
         rule = self.rule
@@ -264,7 +270,10 @@ def _verdict(equations: _Equations, solved: _Solved, right: _Block, values: _Blo
         numbers = Ending(outcome.status, outcome.nit, outcome.residual, outcome.component)
         null = solved.null if rule.batch_axis is None else ()
         text = partial(_complaint, rule.summary, solved.transposed)
-        values = raise_where(failed, values, text, *numbers, *null, name="derivative")
+        given, undefined = solved.nan_in(right)
+        undefined &= jnp.any(moving & rows.good) & ~jnp.any(moving & ~rows.good)
+        wrong = failed | undefined
+        values = raise_where(wrong, values, text, *numbers, given, undefined, *null, name="derivative")
 
     def judged(leaf: Array, wrong: Array) -> Array:
         return _xla.where(jnp.any(moving), _xla.where(wrong, jnp.nan, leaf), 0).astype(leaf.dtype)
@@ -277,7 +286,9 @@ def _verdict(equations: _Equations, solved: _Solved, right: _Block, values: _Blo
 
 
 def _complaint(summary: Summary, transposed: bool, failed: np.ndarray, *numbers: Any) -> str:
-    ending, null = Ending(*numbers[:4]), numbers[4:]
+    ending, (given, undefined), null = Ending(*numbers[:4]), numbers[4:6], numbers[6:]
+    if np.any(given) or np.any(undefined):
+        return f"`{summary.caller}`, derivative: {summary.describe_nan(transposed, bool(np.any(given)))}"
     solved = ending.status == Status.CONVERGED
     status = np.where(failed & solved, Status.LINEAR_SOLVE_FAILED, np.where(failed, ending.status, Status.CONVERGED))
     text = f"`{summary.caller}`, derivative: {summary.describe(ending._replace(status=status))}"

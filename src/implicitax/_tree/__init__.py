@@ -6,6 +6,7 @@ from .arithmetic import dot as dot
 from .arithmetic import each_row as each_row
 from .arithmetic import first as first
 from .arithmetic import first_bad as first_bad
+from .arithmetic import has_nan as has_nan
 from .arithmetic import is_zero as is_zero
 from .arithmetic import largest as largest
 from .arithmetic import matvec as matvec

@@ -115,6 +115,12 @@ def is_zero(a: Sequence[Array]) -> Bool[Array, ""]:
     return jnp.logical_not(functools.reduce(jnp.logical_or, each, np.False_))
 
 
+def has_nan(a: Sequence[Array]) -> Bool[Array, ""]:
+    """Whether a component is NaN."""
+    each = (fold(jnp.logical_or, leaf != leaf, jnp.any) for leaf in a if leaf.size)
+    return functools.reduce(jnp.logical_or, each, jnp.asarray(False))
+
+
 def first(a: Sequence[Array]) -> Int[Array, ""]:
     """Index of the first component that is true; `size(a)` if there is none."""
     count = size(a)
