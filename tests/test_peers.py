@@ -146,7 +146,9 @@ def cyclic(n, **keywords):
 
 
 def test_default_adjoint_of_a_large_state_where_gmres_stagnates():
-    x = cyclic(1200, throw=False)
+    """GMRES finds no correction, so nothing shows that x is a root. By its residual it is, but it has no derivative."""
+    assert not bool(cyclic(1200, throw=False)(1.0).success)
+    x = cyclic(1200, throw=False, residual_atol=1e-9)
     assert bool(x(1.0).success)
     assert np.isnan(jax.grad(lambda a: x(a).x[-1])(1.0))
     assert np.isnan(jax.jvp(lambda a: x(a).x[-1], (1.0,), (1.0,))[1])

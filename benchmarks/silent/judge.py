@@ -73,7 +73,7 @@ def right(family: Family, x: Any, x0: Any, p: Any, tolerance: float) -> np.ndarr
     if family.exact is not None:
         # A root at 0 is known to what can be told from it at the guess.
         size = np.maximum(np.abs(family.exact(p)).max(-1), np.abs(x0).max(-1))
-        good = np.abs(x - family.exact(p)).max(-1) <= ALLOWED * tolerance**family.digits * size
+        good = np.abs(x - family.exact(p)).max(-1) <= (ALLOWED * tolerance) ** family.digits * size
     elif family.singular:
         A = np.abs(jacobian(family, x, p))
         allowed = ALLOWED * tolerance * np.einsum("...ij,...j->...i", A, np.abs(x) + scale[:, None])
@@ -107,5 +107,7 @@ def derivative_is_right(family: Family, got: Any, want: tuple[np.ndarray, np.nda
     got, eps = np.asarray(got).astype(np.longdouble), tolerance**1.5
     if family.singular:
         return np.zeros(len(got), bool)
-    allowed = ALLOWED * (tolerance**family.digits + eps * condition) * np.maximum(np.abs(exact).max(-1), eps)
+    allowed = ((ALLOWED * tolerance) ** family.digits + ALLOWED * eps * condition) * np.maximum(
+        np.abs(exact).max(-1), eps
+    )
     return np.abs(got - exact).max(-1) <= allowed

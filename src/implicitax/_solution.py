@@ -137,14 +137,13 @@ class Summary(eqx.Module):
         return (
             "∂F/∂θ is NaN at the solution, in reverse mode. If it is not in forward mode (`jax.jacfwd`), F has a "
             "`jnp.where` of which the branch not taken has no finite derivative, and reverse mode multiplies that by "
-            "0. Mask the argument of that branch, too: `jnp.where(ok, f(jnp.where(ok, a, 1)), 0)`."
+            "0. Mask the argument of that branch, too: `where(ok, f(where(ok, a, 1)), 0)`."
         )
 
     def describe_null(self, null: np.ndarray, transposed: bool) -> str:
         """Which unknowns are not determined, or which equations say the same, by the null vector of A, or of Aᵀ."""
         # After division by a pivot that is exactly 0 infinite, or NaN where that meets another 0.
-        certain = np.isinf(null) | np.isfinite(null) if np.isinf(null).any() else np.full(null.shape, True)
-        size = np.where(certain, np.where(np.isfinite(null), np.abs(null), np.inf), 0)
+        size = np.nan_to_num(np.abs(null), nan=0 if np.isinf(null).any() else np.inf, posinf=np.inf)
         if not size.max() * np.finfo(null.dtype).eps ** (2 / 3) > 1:
             return ""
         entries = np.flatnonzero(size >= 0.1 * size.max())
