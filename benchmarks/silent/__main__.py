@@ -72,7 +72,7 @@ def run(family: Family, n: int, dtype: Any, count: int, seed: int, counts: Count
                 ):
                     told = success & good & np.isfinite(got).all(-1)
                     known = family.singular | np.isfinite(want[0]).all(-1)
-                    fits = derivative_is_right(family, got, want, tolerance)
+                    fits = derivative_is_right(family, got, want, x0, tolerance)
                     key = (family.name, mode, peer.name)
                     count_values(counts, key, told[success & good & known], fits[success & good & known])
         some = slice(0, BY_SCIPY)

@@ -101,13 +101,14 @@ def derivative(family: Family, x: Any, p: Any, direction: Any) -> tuple[np.ndarr
     return solve(jacobian(family, near, p), -change)[0], condition
 
 
-def derivative_is_right(family: Family, got: Any, want: tuple[np.ndarray, np.ndarray], tolerance: float) -> np.ndarray:
-    """Whether each derivative is one; of a singular problem none is."""
+def derivative_is_right(
+    family: Family, got: Any, want: tuple[np.ndarray, np.ndarray], x0: Any, tolerance: float
+) -> np.ndarray:
+    """Whether each derivative is one; of a singular problem none is. One that is 0 is known to what x0 resolves."""
     exact, condition = want
     got, eps = np.asarray(got).astype(np.longdouble), tolerance**1.5
     if family.singular:
         return np.zeros(len(got), bool)
-    allowed = ((ALLOWED * tolerance) ** family.digits + ALLOWED * eps * condition) * np.maximum(
-        np.abs(exact).max(-1), eps
-    )
-    return np.abs(got - exact).max(-1) <= allowed
+    allowed = (ALLOWED * tolerance) ** family.digits + ALLOWED * eps * condition
+    least = eps if family.exact is None else np.abs(x0).max(-1)
+    return np.abs(got - exact).max(-1) <= allowed * np.maximum(np.abs(exact).max(-1), least)

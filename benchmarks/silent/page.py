@@ -40,7 +40,7 @@ def page(counts: collections.Counter, options: Any, few: int, steps: int) -> str
     )
     text = INTRODUCTION.format(
         total=f"{ours:,}",
-        kinds=len(FAMILIES),
+        kinds=len({family for family, _, _ in problems}),
         steps=steps,
         few=few,
         command=f"python -m benchmarks.silent --each {options.each} --seed {options.seed}",
