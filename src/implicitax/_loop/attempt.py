@@ -14,7 +14,7 @@ import lineax as lx
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _linear, _tree, _xla
-from .._methods import Evaluation, Proposal, ratio
+from .._methods import Evaluation, ratio
 from .._solution import Status
 from .._tree import Leaves
 from .loop import Search, iterate
@@ -179,7 +179,7 @@ def _root(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _End
             nfev=_xla.one_more(carry.nfev, carry.running),
             running=running,
             solved=proof.given,
-            before=after(at, Proposal(proposed, None, newton=True), proof, before),
+            before=after(at, True, proof, before),
         )
 
     infinite, true = jnp.asarray(jnp.inf, _tree.work_dtype(x0)), jnp.asarray(True)

@@ -10,7 +10,6 @@ from .._tree import Leaves
 
 _FRACTION = 0.9  # of the way to a bound that a step may go
 _STUCK = 1e-3  # of its distance at the guess: an unknown this close to a bound has been pushed against it
-
 _DECADES, _MOST = 3, 12  # for a start as far from the guess as the guess is large, and for any
 
 

@@ -32,8 +32,8 @@ def judge(
     outcome = iterate(Search(problem, method, _LOOKS - 1, batch_axis), theta, limits)
     status = outcome.status
     failed = (status == Status.STEP_LIMIT) | (status == Status.STALLED) | (status == Status.NON_FINITE_GUESS)
-    bad = jnp.isfinite(outcome.residual)
-    status = _xla.where(failed, _xla.where(bad, Status.NOT_A_SOLUTION, Status.NON_FINITE), status).astype(jnp.int32)
+    finite = jnp.isfinite(outcome.residual)
+    status = _xla.where(failed, _xla.where(finite, Status.NOT_A_SOLUTION, Status.NON_FINITE), status).astype(jnp.int32)
     return outcome._replace(x=limits.x0, status=status, nit=jnp.zeros_like(outcome.nit))
 
 

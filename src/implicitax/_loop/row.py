@@ -205,7 +205,7 @@ class Row(NamedTuple):
         proposed = _tree.where(proof.wanted, probe(at.x, tolerance, turn, limits.bounds), proposal.x)
         earlier = judged._replace(x=before.x, residual=before.residual, size=_tree.largest(before.residual))
         judged = _tree.where(proof.before, earlier, judged)._replace(solved=proof.given)
-        return judged, proposal._replace(x=proposed), after(at, proposal, proof, before)
+        return judged, proposal._replace(x=proposed), after(at, proposal.newton, proof, before)
 
     def retries(self, carry: Carry) -> Bool[Array, "*rows"]:
         """Whether the method has another setting for what has just failed."""

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _linear, _tree, _xla
-from .._methods import Evaluation, Proposal, Tolerance, ratio, row_weights
+from .._methods import Evaluation, Tolerance, ratio, row_weights
 from .._solution import History, Status
 from .._tree import Leaves
 from .bounds import Bounds
@@ -113,13 +113,12 @@ def probe(x: Leaves, tolerance: Tolerance, turn: Int[Array, ""], bounds: Bounds 
     return bounds.shorten(x, tuple(_xla.where(ok, a, b) for ok, a, b in zip(inside, here, there)))
 
 
-def after(at: Evaluation, proposal: Proposal, proof: Proof, before: Before) -> Before:
+def after(at: Evaluation, newton: Any, proof: Proof, before: Before) -> Before:
     """The point evaluated, for the verdict on the next; one that is not finite is none."""
-    newton = proposal.newton & ~proof.wanted
     return Before(
         _tree.where(at.finite, at.x, before.x),
         _tree.where(at.finite, at.residual, before.residual),
-        at.finite & newton,
+        at.finite & newton & ~proof.wanted,
         proof.wanted,
     )
 

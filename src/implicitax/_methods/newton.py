@@ -72,7 +72,7 @@ class Newton(AbstractMethod):
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         newton, regular = self._newton(at, tolerance)
-        weights = weights_at_first(at, tolerance, (state.first, state.weights), newton)
+        weights = weights_at_first(at, tolerance, state.first, state.weights, newton)
         size = _tree.norm(_tree.mul(weights, at.residual))
 
         accepted, fraction = backtrack(size, state.size, state.fraction, at.finite, state.first)
@@ -114,9 +114,8 @@ def largest_known(sizes: Float[Array, " last"]) -> Float[Array, ""]:
 
 
 def weights_at_first(
-    at: Evaluation, tolerance: Tolerance, known: tuple[Bool[Array, ""], Leaves], correction: Leaves | None = None
+    at: Evaluation, tolerance: Tolerance, first: Bool[Array, ""], known: Leaves, correction: Leaves | None = None
 ) -> Leaves:
     """`row_weights` at the first point, and those from then on. Without a matrix they cost products with A."""
-    first, weights = known
-    anew = lambda: _tree.where(first, row_weights(at.x, at.A, tolerance, correction), weights)
-    return anew() if _linear.is_matrix(at.A) else _xla.if_any(first, anew, lambda: weights)
+    anew = lambda: _tree.where(first, row_weights(at.x, at.A, tolerance, correction), known)
+    return anew() if _linear.is_matrix(at.A) else _xla.if_any(first, anew, lambda: known)

@@ -87,7 +87,7 @@ class NewtonKrylov(AbstractMethod):
         return _State(x, x, jnp.full((_WINDOW,), jnp.inf, dtype), one, _FIRST * one, x, jnp.asarray(True))
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
-        weights = weights_at_first(at, tolerance, (state.first, state.weights))
+        weights = weights_at_first(at, tolerance, state.first, state.weights)
         size = _tree.norm(_tree.mul(weights, at.residual))
         before = largest_known(state.sizes)
         accepted, fraction = backtrack(size, before, state.fraction, at.finite, state.first)
@@ -106,7 +106,7 @@ class NewtonKrylov(AbstractMethod):
         forcing = _xla.where(near, float(jnp.finfo(size.dtype).eps) ** (2 / 3), forcing).astype(size.dtype)
         found, relative = _xla.if_any(
             accepted | near,
-            lambda: self._direction(asked, (weights, typical_size(at.x, tolerance)), forcing),
+            lambda: self._direction(asked, weights, typical_size(at.x, tolerance), forcing),
             lambda: (state.direction, jnp.full_like(forcing, jnp.inf)),
         )
         regular = _xla.where(zero, _linear.trust.is_certain(_tree.ravel(found)), True)
@@ -130,10 +130,9 @@ class NewtonKrylov(AbstractMethod):
         return Proposal(_tree.axpy(fraction, direction, base), following, status, correction, full, weights)
 
     def _direction(
-        self, at: Evaluation, scales: tuple[Leaves, Leaves], forcing: Float[Array, ""]
+        self, at: Evaluation, weights: Leaves, scale: Leaves, forcing: Float[Array, ""]
     ) -> tuple[Leaves, Array]:
         """d with `‖A d + R‖ ≤ forcing ‖R‖`, or as close as GMRES gets; and how close. R and x are scaled."""
-        weights, scale = scales
 
         def precondition(v: Leaves) -> Leaves:
             if self.preconditioner is None:
