@@ -82,7 +82,7 @@ class Auto(AbstractMethod):
     If F has few operations, it begins with an attempt that costs next to nothing beside F. Of a fixed point, up to 4
     unknowns, a few steps of plain iteration and then Newton's; of more, plain iteration as long as its rate says that
     it will converge in 50 evaluations, or where one costs little, in 200. Of a root, up to 4 unknowns, Newton's steps
-    as long as each decreases R.
+    as long as each is shorter than the one before.
 
     ```python
     >>> import implicitax as ix
