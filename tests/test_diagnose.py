@@ -201,8 +201,8 @@ def test_units_and_an_ignored_leaf_and_a_parameter_without_influence():
 
 
 def test_a_double_root_is_singular():
-    report = ix.diagnose(lambda x, a: (x - a) ** 2, 1.0, 1.0, kind="root", solver=ix.Newton())
-    assert codes(report) & {"not-converged", "singular"}
+    report = ix.diagnose(lambda x, a: (x - a) ** 2, 1.0, 1.0, kind="root", residual_atol=1e-12)
+    assert codes(report) & {"singular", "passed-through", "gradient-undefined"}
 
 
 def test_where_the_first_nan_arises():

@@ -246,11 +246,15 @@ def test_a_component_passed_through(linear_solver, size):
 
 @pytest.mark.parametrize("solver", [ix.Newton(), ix.Auto()], ids=["Newton", "Auto"])
 def test_a_double_root(solver):
-    """(x − a)² at once: R is 0, but A is, too, so nothing says that x is a root. Close to it, A⁻¹B is right, or NaN."""
+    """(x − a)²: there is a root, but no derivative of it by the implicit function theorem. R and A are 0 at once, so
+    nothing says that it is one but R by itself; close to it A⁻¹B is right."""
 
-    def solve(a):
-        return ix.root(lambda x: (x - a) ** 2, a, solver=solver, throw=False)  # at once
+    def solve(a, **keywords):
+        return ix.root(lambda x: (x - a) ** 2, a, solver=solver, throw=False, **keywords)  # at once
 
+    sol = solve(2.0, residual_atol=1e-12)
+    assert bool(sol.success)
+    assert not np.isfinite(jax.grad(lambda a: solve(a, residual_atol=1e-12).x)(2.0))
     sol, derivative = solve(2.0), float(jax.grad(lambda a: solve(a).x)(2.0))
     assert abs(float(sol.x) - 2) < 1e-6
     assert np.isnan(derivative) or (bool(sol.success) and derivative == pytest.approx(1, abs=1e-6))

@@ -232,11 +232,11 @@ def meets_the_rule(kind, u, p, rtol, atol):
     allowed = 1.001 * (atol + rtol * abs(u))
     if kind == "fixed_point":
         return bool(np.all(abs(residual) <= allowed + rounding)), np.max(abs(residual))
-    small = np.False_
+    small = np.False_  # if A is singular
     (d, e), b = p[0] * (1 - u * u) / (1 + u * u) ** 2, p[1]
     if d * e != b * b:
         inverse = np.array([[e, -b], [-b, d]]) / (d * e - b * b)
-        small |= np.all(abs(inverse @ residual) <= allowed + abs(inverse) @ rounding)
+        small = np.all(abs(inverse @ residual) <= allowed + abs(inverse) @ rounding)
     return bool(small), np.max(abs(residual))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import implicitax as ix
 from implicitax import _linear
+from problems.tridiagonal import Thomas, on_grid
 
 LANES = 50
 MODES = [jax.jacfwd, jax.jacrev]
@@ -148,41 +149,10 @@ def test_row_by_row(mode):
         assert np.all(np.isnan(derivative[3]))
 
 
-class Thomas(lx.AbstractLinearSolver):
-    """Somebody's exact solver of tridiagonal systems, which sees products only."""
-
-    def init(self, operator, options):
-        n = operator.in_size()
-        position = jnp.arange(n)
-        # Every third unknown at once: what a row gets is from one of its three.
-        images = jnp.stack([operator.mv((jnp.where(position % 3 == k, 1.0, 0.0),))[0] for k in range(3)])
-        entry = lambda offset: images[(position + offset) % 3, position]
-        return entry(-1).at[0].set(0.0), entry(0), entry(1).at[-1].set(0.0)
-
-    def compute(self, state, vector, options):
-        x = jax.lax.linalg.tridiagonal_solve(*state, vector[0][:, None])[:, 0]
-        return (x,), lx.RESULTS.successful, {}
-
-    def transpose(self, state, options):
-        raise NotImplementedError
-
-    def conj(self, state, options):
-        raise NotImplementedError
-
-    def assume_full_rank(self):
-        return True
-
-
 def test_an_exact_solver_of_an_ill_conditioned_system_is_not_called_singular():
     """u'' + s eᵘ = 0 on 10,000 points, where A has a condition of 4·10⁷, so that no residual is half of the digits."""
-    n = 10_000
-    h = 1 / (n + 1)
-
-    def R(u, s):
-        padded = jnp.pad(u, 1)
-        return (padded[2:] - 2 * u + padded[:-2]) / h**2 + s * jnp.exp(u)
-
-    solver = Thomas()
+    n, solver = 10_000, Thomas()
+    R = on_grid(n)
     mean = lambda s: ix.root(R, jnp.zeros(n), s, solver=ix.Newton(solver), adjoint=ix.Implicit(solver)).x.mean()
     difference = (mean(1.0 + 1e-4) - mean(1.0 - 1e-4)) / 2e-4
     for mode in MODES:

@@ -4,13 +4,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
 import numpy as np
 import optimistix as optx
 import pytest
 
 import implicitax as ix
 from problems.systems import SYSTEMS
+from problems.tridiagonal import Thomas, on_grid
 
 N = 200
 
@@ -202,18 +202,10 @@ def test_a_fixed_point_in_any_units():
 # Large systems ------------------------------------------------------------------------------------------------------
 
 
-def bratu(n):
-    h = 1 / (n + 1)
-
-    def R(u, strength):
-        edge = jnp.zeros(1)
-        return (jnp.concatenate([u[1:], edge]) - 2 * u + jnp.concatenate([edge, u[:-1]])) / h**2 + strength * jnp.exp(u)
-
-    return R
-
-
 def test_a_step_of_one_digit_ends_no_solve():
-    sol = ix.root(bratu(5000), jnp.zeros(5000), 1.0, solver=ix.NewtonKrylov(max_restarts=2), max_steps=20, throw=False)
+    sol = ix.root(
+        on_grid(5000), jnp.zeros(5000), 1.0, solver=ix.NewtonKrylov(max_restarts=2), max_steps=20, throw=False
+    )
     assert not bool(sol.success)
 
 
@@ -229,34 +221,10 @@ def test_newton_krylov_solves_its_last_system_to_the_end():
     np.testing.assert_allclose(sol.x, exact, rtol=1e-12)
 
 
-class Thomas(lx.AbstractLinearSolver):
-    """A tridiagonal solver of a user's own."""
-
-    def init(self, operator, options):
-        n = operator.in_size()
-        i = jnp.arange(n)
-        columns = jnp.stack([operator.mv(((i % 3 == k).astype(float),))[0] for k in range(3)])
-        diagonal = lambda j: columns[j % 3, i]
-        return diagonal(i - 1).at[0].set(0.0), diagonal(i), diagonal(i + 1).at[-1].set(0.0)
-
-    def compute(self, state, vector, options):
-        return (jax.lax.linalg.tridiagonal_solve(*state, vector[0][:, None])[:, 0],), lx.RESULTS.successful, {}
-
-    def transpose(self, state, options):
-        lower, diagonal, upper = state
-        return (jnp.roll(upper, 1).at[0].set(0.0), diagonal, jnp.roll(lower, -1).at[-1].set(0.0)), options
-
-    def conj(self, state, options):
-        return state, options
-
-    def assume_full_rank(self):
-        return True
-
-
 @pytest.mark.parametrize("n", [100_000, 1_000_000])
 def test_an_exact_step_on_a_fine_grid_ends_the_solve(n):
     """The last good step lowers max|R| by a hundredth: R is rounding by then, 1/h² of that of u."""
-    sol = ix.root(bratu(n), jnp.zeros(n), 1.0, solver=ix.Newton(Thomas()), adjoint=ix.Implicit(Thomas()))
+    sol = ix.root(on_grid(n), jnp.zeros(n), 1.0, solver=ix.Newton(Thomas()), adjoint=ix.Implicit(Thomas()))
     theta = 1.5  # u = −2 ln(cosh((z − ½)·θ/2)/cosh(θ/4)), θ = √2·cosh(θ/4)
     for _ in range(100):
         theta = np.sqrt(2) * np.cosh(theta / 4)
