@@ -12,21 +12,12 @@ import implicitax as ix
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.silent.families import FAMILIES
+from benchmarks.silent.families import FAMILIES, draw
 from benchmarks.silent.judge import derivative, derivative_is_right, right
 
 TOLERANCE = float(np.finfo(float).eps) ** (2 / 3)
 COUNT = 60
 ALL_RIGHT = {"smooth", "arbitrary units", "overflow", "small units: diodes", "stiff: reactors", "condition 1 to 10⁸"}
-
-
-def draw(family):
-    rng = np.random.default_rng(5)
-    x0, p = family.draw(rng, COUNT, family.sizes[0])
-    if family.decades:
-        p |= {name: 10 ** rng.uniform(-family.decades, family.decades, x0.shape) for name in ("unit", "equation")}
-        x0 = x0 * p["unit"]
-    return x0, p
 
 
 def solver_of(family):
@@ -36,7 +27,7 @@ def solver_of(family):
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_nothing_wrong_is_said_to_be_right(family):
-    x0, p = draw(family)
+    x0, p = draw(family, family.sizes[0], float, COUNT, seed=5)
     sol = jax.jit(jax.vmap(solver_of(family)))(x0, p)
     with np.errstate(all="ignore"):
         good, success = right(family, sol.x, x0, p, TOLERANCE), np.asarray(sol.success)
@@ -47,7 +38,7 @@ def test_nothing_wrong_is_said_to_be_right(family):
 @pytest.mark.parametrize("name", ["smooth", "singular", "conserved totals", "contractions"])
 def test_nor_is_a_derivative(name):
     (family,) = (family for family in FAMILIES if family.name == name)
-    x0, p = draw(family)
+    x0, p = draw(family, family.sizes[0], float, COUNT, seed=5)
     direction = {key: np.random.default_rng(1).normal(size=value.shape) for key, value in p.items()}
     solve = solver_of(family)
 
@@ -66,6 +57,6 @@ def test_nor_is_a_derivative(name):
 
 def test_the_judge_knows_a_liar():
     for family in FAMILIES:
-        x0, p = draw(family)
+        x0, p = draw(family, family.sizes[0], float, COUNT, seed=5)
         with np.errstate(all="ignore"):
             assert np.mean(right(family, x0 + 0.01, x0, p, TOLERANCE)) < 0.05

@@ -3,6 +3,7 @@
 `f(xp, x, p)` is R, or F(x), by NumPy or JAX, for one problem or, with NumPy, for many along the first axis.
 """
 
+import zlib
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -25,6 +26,17 @@ class Family(NamedTuple):
     digits: float = 1.0
     singular: bool = False
     decades: float = 0.0  # of the units, in float64; a third of it in float32
+
+
+def draw(family: Family, n: int, dtype: Any, count: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """x0 and p of problems of one family, size and precision."""
+    rng = np.random.default_rng((seed, zlib.crc32(family.name.encode()), n, np.dtype(dtype).itemsize))
+    x0, p = family.draw(rng, count, n)
+    if family.decades:
+        spread = family.decades / (1 if dtype == np.float64 else 3)
+        p |= {name: 10 ** rng.uniform(-spread, spread, x0.shape) for name in ("unit", "equation")}
+        x0 = x0 * p["unit"]
+    return x0.astype(dtype), {name: value.astype(dtype) for name, value in p.items()}
 
 
 def times(xp: Any, A: Any, x: Any) -> Any:

@@ -1,6 +1,6 @@
 """Whether an answer is one, by NumPy in extended precision, without implicitax."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -63,6 +63,15 @@ def refine(family: Family, x: np.ndarray, p: Any, steps: int = 4) -> tuple[np.nd
     return x, condition
 
 
+def amplified(family: Family, x: np.ndarray, p: Any) -> np.ndarray:
+    """How many times its tolerance x may be off: of a fixed point, whose residual is what is small, ‖(I − ∂F/∂x)⁻¹‖."""
+    if family.kind == "root":
+        return np.ones(len(x))
+    A = jacobian(family, x, p).astype(float)
+    A[~np.isfinite(A).all((-1, -2))] = np.eye(x.shape[-1])
+    return np.maximum(1 / np.linalg.svd(A, compute_uv=False)[:, -1], 1)
+
+
 def right(family: Family, x: Any, x0: Any, p: Any, tolerance: float) -> np.ndarray:
     """Whether each x is a solution."""
     p = extended(p)
@@ -81,7 +90,8 @@ def right(family: Family, x: Any, x0: Any, p: Any, tolerance: float) -> np.ndarr
     else:
         near, condition = refine(family, x, p)
         # What is less than rounding of the guess cannot be told from it, either.
-        allowed = ALLOWED * (np.maximum(tolerance, eps * condition) * scale + eps * np.abs(x0).max(-1))
+        times = np.maximum(tolerance * amplified(family, near, p), eps * condition)
+        allowed = ALLOWED * (times * scale + eps * np.abs(x0).max(-1))
         good = np.abs(x - near).max(-1) <= allowed
     return good if family.solvable is None else good & family.solvable(p)
 
@@ -90,25 +100,31 @@ def extended(p: dict[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.asarray(value).astype(np.longdouble) for name, value in p.items()}
 
 
-def derivative(family: Family, x: Any, p: Any, direction: Any) -> tuple[np.ndarray, np.ndarray]:
-    """dx/dt for p + t·direction, and the condition; NaN where there is none that could be told."""
+class Exact(NamedTuple):
+    """A derivative, NaN where there is none that could be told; the condition; and `amplified`."""
+
+    value: np.ndarray
+    condition: np.ndarray
+    times: np.ndarray
+
+
+def derivative(family: Family, x: Any, p: Any, direction: Any) -> Exact:
+    """dx/dt for p + t·direction."""
     x, p, h = np.asarray(x).astype(np.longdouble), extended(p), np.longdouble(1e-6)
     up, down = ({name: p[name] + sign * h * direction[name] for name in p} for sign in (1, -1))
     if family.exact is not None:
-        return (family.exact(up) - family.exact(down)) / (2 * h), np.ones(len(x))
+        return Exact((family.exact(up) - family.exact(down)) / (2 * h), np.ones(len(x)), np.ones(len(x)))
     near, condition = refine(family, x, p)
     change = (residual(family, near, up) - residual(family, near, down)) / (2 * h)
-    return solve(jacobian(family, near, p), -change)[0], condition
+    return Exact(solve(jacobian(family, near, p), -change)[0], condition, amplified(family, near, p))
 
 
-def derivative_is_right(
-    family: Family, got: Any, want: tuple[np.ndarray, np.ndarray], x0: Any, tolerance: float
-) -> np.ndarray:
+def derivative_is_right(family: Family, got: Any, want: Exact, x0: Any, tolerance: float) -> np.ndarray:
     """Whether each derivative is one; of a singular problem none is. One that is 0 is known to what x0 resolves."""
-    exact, condition = want
+    exact, condition, times = want
     got, eps = np.asarray(got).astype(np.longdouble), tolerance**1.5
     if family.singular:
         return np.zeros(len(got), bool)
-    allowed = (ALLOWED * tolerance) ** family.digits + ALLOWED * eps * condition
+    allowed = (ALLOWED * tolerance * times) ** family.digits + ALLOWED * eps * condition
     least = eps if family.exact is None else np.abs(x0).max(-1)
     return np.abs(got - exact).max(-1) <= allowed * np.maximum(np.abs(exact).max(-1), least)

@@ -10,10 +10,8 @@ from .families import FAMILIES
 INTRODUCTION = """# Right or loud
 
 A solver that fails and says so costs an afternoon; one that fails and says "solved" costs a paper. So here are {total}
-problems drawn at random, of {kinds} kinds in which a solver has been caught at that: without a root, with one at the
-edge of a domain, where A = ∂R/∂x is infinite, or at a cusp, a kink, a double or triple root, in arbitrary units, stiff,
-nearly singular, running off to infinity; of 1 to 200 unknowns, half of them in float64 and half in float32
-(`benchmarks/silent/families.py`).
+problems drawn at random, of {kinds} of the {all} kinds in `benchmarks/silent/families.py`, in each of which a solver
+has been caught at that; half of them in float64 and half in float32. {missing}
 
 Every solver has its default method, the tolerance eps^(2/3) of the dtype that is our default, and up to {steps} steps
 (implicitax and SciPy: their default). *Right* is an answer that the solver calls converged, and whose error, found in
@@ -38,9 +36,13 @@ def page(counts: collections.Counter, options: Any, few: int, steps: int) -> str
     versions = ", ".join(
         f"{name} {importlib.metadata.version(name)}" for name in ("jax", "optimistix", "jaxopt", "scipy")
     )
+    measured = {family for family, _, _ in problems}
+    missing = [family.name for family in FAMILIES if family.name not in measured]
     text = INTRODUCTION.format(
         total=f"{ours:,}",
-        kinds=len({family for family, _, _ in problems}),
+        kinds=len(measured),
+        all=len(FAMILIES),
+        missing=f"Not measured yet: {'; '.join(missing)}." if missing else "",
         steps=steps,
         few=few,
         command=f"python -m benchmarks.silent --each {options.each} --seed {options.seed}",
