@@ -13,7 +13,7 @@ Draw = Callable[[np.random.Generator, int, int], tuple[np.ndarray, dict[str, np.
 
 
 class Family(NamedTuple):
-    """`solvable(p)`: which have a solution. `exact(p)`: it, where there is one only; None: that next to the answer.
+    """`solvable(p, tolerance)`: which have a solution. `exact(p)`: it, where there is one only; None: that next to the answer.
     `digits`: the part of the digits of an answer that its multiplicity leaves. `singular`: it has no derivative."""
 
     name: str
@@ -21,7 +21,7 @@ class Family(NamedTuple):
     draw: Draw
     sizes: tuple[int, ...] = (1,)
     kind: Literal["root", "fixed_point"] = "root"
-    solvable: Callable[[Any], Any] | None = None
+    solvable: Callable[[Any, float], Any] | None = None
     exact: Callable[[Any], Any] | None = None
     digits: float = 1.0
     singular: bool = False
@@ -227,7 +227,7 @@ def among(*values: float) -> Callable[[np.random.Generator, tuple[int, int]], np
     return lambda rng, shape: rng.choice(np.array(values, float), shape)
 
 
-def _no(p: Any) -> Any:
+def _no(p: Any, tolerance: float) -> Any:
     return np.zeros(len(next(iter(p.values()))), bool)
 
 
@@ -237,7 +237,7 @@ FAMILIES = (
     Family("poles", _pole, _draw_pole, (1, 3)),
     Family(
         *("tanks, half of them without a root", _tanks, _draw_tanks, (1, 3)),
-        solvable=lambda p: (np.cumsum(p["net"], -1) > 1e-3).all(-1),
+        solvable=lambda p, tolerance: (np.cumsum(p["net"], -1) > 1e-3).all(-1),
     ),
     Family(
         *(
@@ -255,7 +255,11 @@ FAMILIES = (
     Family(
         *("a jump over 0", _cusp),
         _numbers(x0=uniform(-3, 3), s=uniform(-2, 2), power=uniform(0.2, 2), jump=decades(-4, 0), skew=decades(-1, 1)),
-        solvable=_no,
+        # A jump that is less than what R changes within the tolerance of x is none.
+        solvable=lambda p, tolerance: (
+            p["jump"] * (1 + p["skew"]) < (2 * tolerance * np.abs(p["s"])) ** p["power"]
+        ).all(-1),
+        exact=lambda p: p["s"],
     ),
     Family("no root", _none, _numbers(x0=uniform(-3, 3), a=decades(-6, 0), kind=among(0, 1, 2, 3)), solvable=_no),
     Family(

@@ -77,7 +77,7 @@ def right(family: Family, x: Any, x0: Any, p: Any, tolerance: float) -> np.ndarr
     p = extended(p)
     x, eps = np.asarray(x).astype(np.longdouble), tolerance**1.5
     scale = np.maximum(np.abs(x).max(-1), 0)
-    if family.solvable is not None and not family.solvable(p).any():
+    if family.solvable is not None and not family.solvable(p, tolerance).any():
         return np.zeros(len(x), bool)
     if family.exact is not None:
         # A root at 0 is known to what can be told from it at the guess.
@@ -93,7 +93,7 @@ def right(family: Family, x: Any, x0: Any, p: Any, tolerance: float) -> np.ndarr
         times = np.maximum(tolerance * amplified(family, near, p), eps * condition)
         allowed = ALLOWED * (times * scale + eps * np.abs(x0).max(-1))
         good = np.abs(x - near).max(-1) <= allowed
-    return good if family.solvable is None else good & family.solvable(p)
+    return good if family.solvable is None else good & family.solvable(p, tolerance)
 
 
 def extended(p: dict[str, Any]) -> dict[str, np.ndarray]:
