@@ -50,9 +50,9 @@ def test_nor_is_a_derivative(name):
     for mode in (jax.jacfwd, jax.jacrev):
         got = np.asarray(jax.jit(jax.vmap(mode(along), (None, 0, 0, 0)))(0.0, x0, p, direction))
         told = np.isfinite(got).all(-1)
-        assert not np.any(told & ~derivative_is_right(family, got, want, x0, TOLERANCE))
+        assert not np.any(told & ~derivative_is_right(family, got, want, x0, p, TOLERANCE))
         assert told.any() != family.singular
-        assert not np.any(derivative_is_right(family, got + 0.01, want, x0, TOLERANCE))
+        assert not np.any(derivative_is_right(family, got + 0.01, want, x0, p, TOLERANCE))
 
 
 def test_the_judge_knows_a_liar():

@@ -59,7 +59,7 @@ def run(family: Family, n: int, dtype: Any, count: int, seed: int, counts: Count
                 ):
                     told = success & good & np.isfinite(got).all(-1)
                     known = family.singular | np.isfinite(want.value).all(-1)
-                    fits = derivative_is_right(family, got, want, x0, tolerance)
+                    fits = derivative_is_right(family, got, want, x0, p, tolerance)
                     key = (family.name, mode, peer.name)
                     count_values(counts, key, told[success & good & known], fits[success & good & known])
         some = slice(0, BY_SCIPY)

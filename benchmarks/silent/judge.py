@@ -72,10 +72,20 @@ def amplified(family: Family, x: np.ndarray, p: Any) -> np.ndarray:
     return np.maximum(1 / np.linalg.svd(A, compute_uv=False)[:, -1], 1)
 
 
+def unit(family: Family, p: Any) -> Any:
+    """Of each unknown, for what is compared is to have none: in units of 1 f is the same."""
+    return p["unit"] if family.decades else np.longdouble(1)
+
+
+def unitless(family: Family, p: Any) -> Any:
+    return p | {"unit": np.ones_like(p["unit"])} if family.decades else p
+
+
 def right(family: Family, x: Any, x0: Any, p: Any, tolerance: float) -> np.ndarray:
     """Whether each x is a solution."""
     p = extended(p)
-    x, eps = np.asarray(x).astype(np.longdouble), tolerance**1.5
+    x, x0 = (np.asarray(each).astype(np.longdouble) / unit(family, p) for each in (x, x0))
+    p, eps = unitless(family, p), tolerance**1.5
     scale = np.maximum(np.abs(x).max(-1), 0)
     if family.solvable is not None and not family.solvable(p, tolerance).any():
         return np.zeros(len(x), bool)
@@ -109,8 +119,11 @@ class Exact(NamedTuple):
 
 
 def derivative(family: Family, x: Any, p: Any, direction: Any) -> Exact:
-    """dx/dt for p + t·direction."""
+    """dx/dt for p + t·direction, in the units of x."""
     x, p, h = np.asarray(x).astype(np.longdouble), extended(p), np.longdouble(1e-6)
+    if family.decades:
+        direction = direction | {"unit": direction["unit"] / p["unit"]}
+    x, p = x / unit(family, p), unitless(family, p)
     up, down = ({name: p[name] + sign * h * direction[name] for name in p} for sign in (1, -1))
     if family.exact is not None:
         return Exact((family.exact(up) - family.exact(down)) / (2 * h), np.ones(len(x)), np.ones(len(x)))
@@ -119,10 +132,10 @@ def derivative(family: Family, x: Any, p: Any, direction: Any) -> Exact:
     return Exact(solve(jacobian(family, near, p), -change)[0], condition, amplified(family, near, p))
 
 
-def derivative_is_right(family: Family, got: Any, want: Exact, x0: Any, tolerance: float) -> np.ndarray:
+def derivative_is_right(family: Family, got: Any, want: Exact, x0: Any, p: Any, tolerance: float) -> np.ndarray:
     """Whether each derivative is one; of a singular problem none is. One that is 0 is known to what x0 resolves."""
     exact, condition, times = want
-    got, eps = np.asarray(got).astype(np.longdouble), tolerance**1.5
+    got, eps = np.asarray(got).astype(np.longdouble) / unit(family, p), tolerance**1.5
     if family.singular:
         return np.zeros(len(got), bool)
     allowed = (ALLOWED * tolerance * times) ** family.digits + ALLOWED * eps * condition

@@ -19,38 +19,47 @@ with warnings.catch_warnings():
     import jaxopt
 
 STEPS = 500
-Solve = Callable[[Family, float, Any, Any], tuple[Any, Any]]  # family, tolerance, x0, p -> x, whether it is one
+Equations = Callable[[Any, Any], Any]
+Solve = Callable[[Equations, float, Any, Any], tuple[Any, Any]]  # f, tolerance, x0, p -> x, whether it is one
+Of = Callable[[str], Solve]  # the kind of problem
 
 
 class Peer(NamedTuple):
     name: str
     kinds: tuple[str, ...]
-    solve: Solve
+    of: Of
     differentiable: bool = False
 
 
-def implicitax(family: Family, tolerance: float, x0: Any, p: Any) -> tuple[Any, Any]:
-    solve = ix.root if family.kind == "root" else ix.fixed_point
-    sol = solve(lambda x, p: family.f(jnp, x, p), x0, p, throw=False)
-    return sol.x, sol.success
+def implicitax(kind: str) -> Solve:
+    find = ix.root if kind == "root" else ix.fixed_point
 
-
-def optimistix(solver: Callable[..., Any]) -> Solve:
-    def solve(family: Family, tolerance: float, x0: Any, p: Any) -> tuple[Any, Any]:
-        method, f = solver(rtol=tolerance, atol=tolerance), lambda x, p: family.f(jnp, x, p)
-        find = optx.root_find if family.kind == "root" else optx.fixed_point
-        sol = find(f, method, x0, p, max_steps=STEPS, throw=False)
-        return sol.value, sol.result == optx.RESULTS.successful
+    def solve(f: Equations, tolerance: float, x0: Any, p: Any) -> tuple[Any, Any]:
+        sol = find(f, x0, p, throw=False)
+        return sol.x, sol.success
 
     return solve
 
 
-def of_jaxopt(solver: Callable[..., Any]) -> Solve:
-    def solve(family: Family, tolerance: float, x0: Any, p: Any) -> tuple[Any, Any]:
-        x, state = solver(lambda x, p: family.f(jnp, x, p), maxiter=STEPS, tol=tolerance).run(x0, p)
+def optimistix(solver: Callable[..., Any]) -> Of:
+    def of(kind: str) -> Solve:
+        find = optx.root_find if kind == "root" else optx.fixed_point
+
+        def solve(f: Equations, tolerance: float, x0: Any, p: Any) -> tuple[Any, Any]:
+            sol = find(f, solver(rtol=tolerance, atol=tolerance), x0, p, max_steps=STEPS, throw=False)
+            return sol.value, sol.result == optx.RESULTS.successful
+
+        return solve
+
+    return of
+
+
+def of_jaxopt(solver: Callable[..., Any]) -> Of:
+    def solve(f: Equations, tolerance: float, x0: Any, p: Any) -> tuple[Any, Any]:
+        x, state = solver(f, maxiter=STEPS, tol=tolerance).run(x0, p)
         return x, state.error <= tolerance
 
-    return solve
+    return lambda kind: solve
 
 
 ROOT, FIXED_POINT = ("root",), ("fixed_point",)
@@ -76,18 +85,30 @@ def by_scipy(family: Family, tolerance: float, x0: np.ndarray, p: dict[str, np.n
     return x, success
 
 
+def solving(peer: Peer, family: Family, tolerance: float) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """x0, p -> x, whether it is one. Where each unknown has a unit, each is a leaf of its own, as a user has it."""
+    solve = peer.of(family.kind)
+    if not family.decades:
+        return lambda x0, p: solve(lambda x, p: family.f(jnp, x, p), tolerance, x0, p)
+
+    def of_leaves(x0: Any, p: Any) -> tuple[Any, Any]:
+        x, success = solve(lambda x, p: tuple(family.f(jnp, jnp.stack(x), p)), tolerance, tuple(x0), p)
+        return jnp.stack(x), success
+
+    return of_leaves
+
+
 def values(peer: Peer, family: Family, tolerance: float, x0: np.ndarray, p: dict[str, np.ndarray]) -> Any:
     """x and success of every problem."""
-    solve = jax.jit(jax.vmap(lambda x0, p: peer.solve(family, tolerance, x0, p)))
-    return jax.tree.map(np.asarray, solve(x0, p))
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(solving(peer, family, tolerance)))(x0, p))
 
 
 def derivatives(peer: Peer, family: Family, tolerance: float, x0: Any, p: Any, direction: Any) -> Any:
     """dx/dt of every problem for p + t·direction: in forward mode, and each component in reverse mode."""
+    solve = solving(peer, family, tolerance)
 
     def along(t: Any, x0: Any, p: Any, direction: Any) -> Any:
-        moved = jax.tree.map(lambda leaf, d: leaf + t * d, p, direction)
-        return peer.solve(family, tolerance, x0, moved)[0]
+        return solve(x0, jax.tree.map(lambda leaf, d: leaf + t * d, p, direction))[0]
 
     zero = jnp.zeros((), x0.dtype)
     forward = jax.jit(jax.vmap(jax.jacfwd(along), (None, 0, 0, 0)))
