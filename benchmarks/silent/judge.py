@@ -7,7 +7,7 @@ import numpy as np
 from .families import Family
 
 ALLOWED = 1e3  # times tolerance times condition: an error above it is a wrong answer
-_DIFFERENCE = np.longdouble(1e-5)  # of a step for a Jacobian, relative to the size of an unknown
+_DIFFERENCE = np.longdouble(1e-7)  # of a step for a derivative, relative to the size of what moves
 
 
 def residual(family: Family, x: Any, p: Any) -> np.ndarray:
@@ -16,7 +16,7 @@ def residual(family: Family, x: Any, p: Any) -> np.ndarray:
 
 
 def jacobian(family: Family, x: np.ndarray, p: Any) -> np.ndarray:
-    """∂R/∂x by central differences, right to some 10 digits."""
+    """∂R/∂x by central differences, right to some 11 digits."""
     columns = []
     for j in range(x.shape[-1]):
         h = np.zeros_like(x)
@@ -120,7 +120,7 @@ class Exact(NamedTuple):
 
 def derivative(family: Family, x: Any, p: Any, direction: Any) -> Exact:
     """dx/dt for p + t·direction, in the units of x."""
-    x, p, h = np.asarray(x).astype(np.longdouble), extended(p), np.longdouble(1e-6)
+    x, p, h = np.asarray(x).astype(np.longdouble), extended(p), _DIFFERENCE
     if family.decades:
         direction = direction | {"unit": direction["unit"] / p["unit"]}
     x, p = x / unit(family, p), unitless(family, p)
@@ -138,6 +138,7 @@ def derivative_is_right(family: Family, got: Any, want: Exact, x0: Any, p: Any, 
     got, eps = np.asarray(got).astype(np.longdouble) / unit(family, p), tolerance**1.5
     if family.singular:
         return np.zeros(len(got), bool)
-    allowed = (ALLOWED * tolerance * times) ** family.digits + ALLOWED * eps * condition
+    # It is that at x, and x is right to the tolerance: what that changes in the equations is multiplied, too.
+    allowed = (ALLOWED * tolerance * np.maximum(times, condition)) ** family.digits
     least = eps if family.exact is None else np.abs(x0).max(-1)
     return np.abs(got - exact).max(-1) <= allowed * np.maximum(np.abs(exact).max(-1), least)
