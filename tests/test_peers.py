@@ -263,6 +263,13 @@ def test_a_double_root(solver):
 
 # jaxopt, and Optimistix under `throw=False`: an unconverged solve has a gradient as any other.
 
+
+def rounded(value, digits):
+    """The value as a table of so many digits has it, none of which is 0; with the derivative that it has without."""
+    coarse = (jnp.floor(value * 10.0**digits) + 0.3) / 10.0**digits
+    return value + jax.lax.stop_gradient(coarse - value)
+
+
 UNCONVERGED = {
     "STEP_LIMIT": lambda a: ix.fixed_point(lambda x: jnp.cos(a * x), 1.0, max_steps=1, throw=False),
     "STALLED": lambda a: ix.fixed_point(lambda x: a - x, 0.2, solver=ix.Picard(), throw=False),
@@ -273,6 +280,10 @@ UNCONVERGED = {
     "AT_BOUND": lambda a: ix.fixed_point(lambda x: 0.5 * x + 5 * a, 1.0, bounds=(0.0, 5.0), throw=False),
     "GUESS_OUT_OF_BOUNDS": lambda a: ix.fixed_point(lambda x: jnp.cos(a * x), 2.0, bounds=(0.0, 2.0), throw=False),
     "UNBOUNDED": lambda a: ix.fixed_point(lambda x: x + a / (1 + x**2), 0.0, throw=False),
+    "UNRESOLVED": lambda a: ix.root(lambda x: rounded(x**2 - 2 * a, 8), 1.0, throw=False),
+    "UNCERTIFIED": lambda a: ix.root(
+        lambda x: x**3 - 3 * a * x**2 + 3 * a**2 * x - a**3, 1.7, solver=ix.NewtonKrylov(), throw=False
+    ),
 }
 
 

@@ -78,6 +78,35 @@ def test_of_an_answer_already_the_probe_is_all_it_costs():
     assert (float(sol.x), int(sol.nfev)) == (2.0, 1)  # R is exactly 0, and A is regular
 
 
+CANCELLING = {  # R, and how far a root may be told, for R = 0 in a whole neighbourhood
+    "double": lambda x, s: x**2 - 2 * s * x + s**2,
+    "triple": lambda x, s: x**3 - 3 * s * x**2 + 3 * s**2 * x - s**3,
+    "exponential": lambda x, s: jnp.exp(x - s) - (x - s) - 1,
+    "float32": lambda x, s: (x.astype(jnp.float32) ** 2 - 2 - s.astype(jnp.float32)).astype(float),
+}
+
+
+@pytest.mark.parametrize("name", CANCELLING)
+def test_a_root_that_rounding_hides_is_none(name):
+    """R is 0 in a neighbourhood that is much wider than the tolerance: a root is found there, to the fewer digits."""
+    s, R = draw(-1, 1, 1), CANCELLING[name]
+    status, x, _ = of_many(R, s + draw(0.3, 1), s)
+    told = status == 0
+    exact = np.sqrt(2 + s) if name == "float32" else s
+    assert np.mean(status[~told] == ix.Status.UNRESOLVED) > 0.85
+    assert np.mean(told) < 0.2  # by chance, of many attempts
+    np.testing.assert_allclose(np.abs(x - exact)[told & (x * exact > 0)], 0, atol=1e-7)  # of two, the other one
+    allowed, x, _ = of_many(R, s + draw(0.3, 1), s, residual_atol=1e-6)
+    assert np.all(allowed == 0)
+
+
+def test_two_roots_close_together_are_resolved():
+    s = draw(-1, 1, 1)
+    status, x, _ = of_many(lambda x, s: x**2 - 2 * s * x + s**2 - 1e-8, s + draw(0.3, 1), s)
+    assert np.all(status == 0)
+    np.testing.assert_allclose(np.abs(x - s), 1e-4, rtol=1e-4)
+
+
 def test_no_other_solver_has_a_root_that_is_none():
     """One verdict: the same of Broyden's method, of Optimistix, and of a solver of the user's."""
     R, none = NONE["tank"][0], 1e-23  # a point at which Newton's correction is 1e-11

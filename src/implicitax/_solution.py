@@ -24,6 +24,8 @@ class Status(enum.IntEnum):
     AT_BOUND = -9
     GUESS_OUT_OF_BOUNDS = -10
     UNBOUNDED = -11
+    UNRESOLVED = -12
+    UNCERTIFIED = -13
 
     @property
     def text(self) -> str:
@@ -69,6 +71,16 @@ _TEXTS = {
     Status.UNBOUNDED: (
         "Running off to infinity: the map moves x ever less, but the fixed point is as far away as x is large. Look "
         "whether there is one at all for these parameters; if x is that large, choose units in which it is not."
+    ),
+    Status.UNRESOLVED: (
+        "A root is near, but R resolves x to fewer digits than the tolerance asks for: rounding or noise in R, a "
+        "double root, or a jump over 0. How many, `Solution.error` says, with `error_estimate=True` and `throw=False`. "
+        "Loosen `rtol` or `atol`, compute R in more digits, or say by `residual_atol` how small an R is a root."
+    ),
+    Status.UNCERTIFIED: (
+        "R is as small as at a root, but how far one is cannot be told: ∂R/∂x is singular there (a double root, an "
+        "unknown that is not determined), or the linear solver does not get to the digits that it takes. Give a matrix-"
+        "free solver a preconditioner or a larger `restart`, or say by `residual_atol` how small an R is a root."
     ),
     Status.GUESS_OUT_OF_BOUNDS: "x0 is not strictly inside the bounds. Move it there, or widen `bounds`.",
 }

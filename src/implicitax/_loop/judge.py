@@ -1,5 +1,6 @@
 """The verdict on a point that somebody else's solver returned, or a method that knows no ∂R/∂x."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -17,6 +18,8 @@ from .row import Limits
 from .verdict import Outcome
 
 _LOOKS = 4  # evaluations: of the point, and of a probe on either side of it
+# How the loop ends that looks at a point which is no solution.
+_NONE = (Status.STEP_LIMIT, Status.STALLED, Status.UNRESOLVED, Status.UNCERTIFIED, Status.NON_FINITE_GUESS)
 
 
 def judge(
@@ -31,7 +34,7 @@ def judge(
             problem = _ByDifferences(problem)
     outcome = iterate(Search(problem, method, _LOOKS - 1, batch_axis), theta, limits)
     status = outcome.status
-    failed = (status == Status.STEP_LIMIT) | (status == Status.STALLED) | (status == Status.NON_FINITE_GUESS)
+    failed = functools.reduce(jnp.logical_or, (status == each for each in _NONE))
     finite = jnp.isfinite(outcome.residual)
     status = _xla.where(failed, _xla.where(finite, Status.NOT_A_SOLUTION, Status.NON_FINITE), status).astype(jnp.int32)
     return outcome._replace(x=limits.x0, status=status, nit=jnp.zeros_like(outcome.nit))

@@ -11,8 +11,9 @@ from .._problem import Kind
 from .._solution import Status
 from .._tree import Leaves
 from .bounds import Bounds
-from .verdict import Before, Outcome, after, probe, prove, runs_off, status_of
+from .verdict import Before, Outcome, after, probe, prove, runs_off, status_of, why_none
 
+_IDLE = 10  # evaluations without a better point, after which more of them would not have helped
 _PROVISIONAL = 0.1  # tolerances: a correction by an approximate inverse as small as this may end a solve
 
 
@@ -25,6 +26,7 @@ class Carry(NamedTuple):
     nfev: Int[Array, "*rows"]
     best: Leaves
     merit: Float[Array, "*rows"]  # of the best point
+    distance: Float[Array, "*rows"] | None  # of it from a root, by Newton's correction, in tolerances
     residual: Float[Array, "*rows"]
     stale: Int[Array, "*rows"]  # evaluations since the best point was found, or since the setting began
     component: Int[Array, "*rows"]
@@ -63,6 +65,7 @@ class Judged(NamedTuple):
     error: Float[Array, ""]  # in units of the tolerance; infinite if R is not finite
     merit: Float[Array, ""]  # the smaller, the better: the same, by one measure for all points
     solved: Bool[Array, ""]
+    distance: Float[Array, ""] | None = None  # from a root, by Newton's correction, in tolerances
 
     @property
     def shown(self) -> Float[Array, ""]:
@@ -79,6 +82,11 @@ class Row(NamedTuple):
     max_steps: int
     dtype: Any
     is_one_of_many: bool  # in a batch
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it is a root that is sought, by a method that knows how far it is."""
+        return self.kind == "root" and self.method.corrects
 
     def start(self, limits: Limits) -> Carry:
         x = limits.x0
@@ -98,6 +106,7 @@ class Row(NamedTuple):
             nfev=zero,
             best=x,
             merit=infinite,
+            distance=infinite if self.is_root else None,
             residual=infinite,
             stale=zero,
             component=component,
@@ -106,7 +115,7 @@ class Row(NamedTuple):
             waiting=zero != 0,
             at_guess=x if self.is_one_of_many else None,
             size=limits.tolerance.size,
-            before=Before.none(x) if self.kind == "root" and self.method.corrects else None,
+            before=Before.none(x) if self.is_root else None,
         )
 
     def advance(self, carry: Carry, residual: Leaves, A: Any, limits: Limits) -> tuple[Carry, Judged]:
@@ -148,6 +157,7 @@ class Row(NamedTuple):
             nfev=nfev,
             best=_tree.where(better, judged.x, carry.best),
             merit=_xla.where(better, judged.merit, carry.merit),
+            distance=None if judged.distance is None else _xla.where(better, judged.distance, carry.distance),
             residual=_xla.where(better, judged.size, carry.residual),
             stale=stale,
             component=_where_bad(finite, residual, carry.component),
@@ -171,7 +181,7 @@ class Row(NamedTuple):
             error = _tree.largest(_tree.mul(proposal.weights, at.residual))
             error = _xla.where(at.finite, error, jnp.inf).astype(self.dtype)
             judged = judged._replace(error=error, merit=error)
-        if self.method.corrects:
+        if self.is_root:
             return self._root(carry, at, proposal, judged, limits)
         # By an approximate inverse, or by the method's own step: for `judge` to confirm.
         step = _tree.sub(proposal.x, at.x) if proposal.correction is None else proposal.correction
@@ -204,7 +214,7 @@ class Row(NamedTuple):
         turn = carry.nfev // 2
         proposed = _tree.where(proof.wanted, probe(at.x, tolerance, turn, limits.bounds), proposal.x)
         earlier = judged._replace(x=before.x, residual=before.residual, size=_tree.largest(before.residual))
-        judged = _tree.where(proof.before, earlier, judged)._replace(solved=proof.given)
+        judged = _tree.where(proof.before, earlier, judged)._replace(solved=proof.given, distance=proof.distance)
         return judged, proposal._replace(x=proposed), after(at, proposal.newton, proof, before)
 
     def retries(self, carry: Carry) -> Bool[Array, "*rows"]:
@@ -236,6 +246,9 @@ class Row(NamedTuple):
 
     def finish(self, carry: Carry, limits: Limits) -> Outcome:
         status, component = carry.status, carry.component
+        if carry.distance is not None:
+            idle = (status == Status.STALLED) | ((status == Status.STEP_LIMIT) & (carry.stale >= _IDLE))
+            status = _xla.where(idle, why_none(carry.merit, carry.distance, status), status)
         if limits.bounds is not None:
             blocked = (carry.pressed < self.unknowns) & (status < 0) & (carry.nfev > 0)
             status = _xla.where(blocked, Status.AT_BOUND, status)

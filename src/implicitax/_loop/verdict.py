@@ -14,6 +14,9 @@ from .bounds import Bounds
 FAR = 0.1  # of the size of x: a step from which a small residual is no fixed point
 _BEND = 0.3  # of the change of R over the tolerance of x: how far it may be from linear there
 _NEGLIGIBLE = 1e-3  # of the same: an R as small as this, which x cannot resolve
+_ROUGH = 10  # times more or less than A says R may change
+_SHORT = 0.1  # tolerances: a step of Newton's over which R is linear whatever it is
+_NEAR = 1e5  # tolerances: a root as near as this, by its correction and by R, is one that R does not resolve
 _ROUNDING = 16  # times eps |x|: no point is moved by less
 
 
@@ -36,12 +39,13 @@ class Before(NamedTuple):
     residual: Leaves
     newton: Bool[Array, "*rows"]  # whether Newton's step has led from it to the next
     probed: Bool[Array, "*rows"]  # whether it is a root but for a proof, which the next one is to give
+    is_none: Bool[Array, "*rows"]  # whether there has been none
 
     @classmethod
     def none(cls, x0: Leaves) -> "Before":
         """Before the first."""
         no = jnp.asarray(False)
-        return cls(x0, x0, no, no)
+        return cls(x0, x0, no, no, ~no)
 
     def elsewhere(self, moved: Bool[Array, "*rows"]) -> "Before":
         """If the next point has been moved: neither Newton's nor a probe."""
@@ -54,6 +58,7 @@ class Proof(NamedTuple):
     here: Bool[Array, ""]  # the point evaluated is one
     before: Bool[Array, ""]  # the point before is one, of which it was the probe
     wanted: Bool[Array, ""]  # the point evaluated is one but for a proof
+    distance: Float[Array, ""]  # of the point evaluated from a root, by Newton's correction, in tolerances
 
     @property
     def given(self) -> Bool[Array, ""]:
@@ -66,8 +71,9 @@ def prove(at: Evaluation, correction: Leaves, before: Before, tolerance: Toleran
     It is one if Newton's correction A⁻¹R is within the tolerance and R is as good as linear, with this A, over a
     distance that matters: to the point before, from which Newton's step has led here (the curvature that it shows is
     then what the step has left of R), or to a probe a tolerance away. For the correction alone is small, too, where A
-    is infinite, at the edge of a domain; and R alone says nothing, in its own units. `settled` is a root of which this
-    has been shown before (in a batch, where its neighbours move it).
+    is infinite, at the edge of a domain; and R alone says nothing, in its own units: near a double root under rounding
+    it is exactly 0 in many places. Of a guess that is enough. `settled` is a root of which this has been shown before
+    (in a batch, where its neighbours move it).
 
     Deuflhard, Newton Methods for Nonlinear Problems (2011), doi:10.1007/978-3-642-23899-4, section 2.1, has the
     affine-invariant convergence theory; the test of linearity is ours.
@@ -76,21 +82,26 @@ def prove(at: Evaluation, correction: Leaves, before: Before, tolerance: Toleran
     close = at.finite & (distance <= 1) & ~before.probed
     step, change = _tree.sub(at.x, before.x), _tree.sub(at.residual, before.residual)
 
-    def bend() -> Float[Array, ""]:
+    def compare() -> tuple[Array, Array]:
+        """How far R is from linear between the two points, and its change, in what the tolerance of x allows."""
         along = _product(at.A, step)
         weights = row_weights(at.x, at.A, tolerance)
-        return _tree.largest(_tree.mul(weights, _tree.sub(along, change)))
+        return tuple(_tree.largest(_tree.mul(weights, each)) for each in (_tree.sub(along, change), change))
 
     if _linear.is_matrix(at.A):
-        bent = bend()
+        bent, moved = compare()
     else:
-        bent = _xla.if_any(close | before.probed, bend, lambda: jnp.full_like(distance, jnp.inf))
-    here = close & ((before.newton & (bent <= 1)) | _tree.is_zero(at.residual) | settled)
+        unknown = jnp.full_like(distance, jnp.inf)
+        bent, moved = _xla.if_any(close | before.probed, compare, lambda: (unknown, unknown))
+    exact = before.is_none & _tree.is_zero(at.residual)
+    here = close & ((before.newton & (bent <= 1)) | exact | settled)
     if tolerance.residual is not None:
         here |= at.finite & (tolerance.of_residual(at.residual) <= 1)
-    negligible = ratio(before.residual, tuple(map(jnp.abs, change))) <= _NEGLIGIBLE
+    # Beside a change that A knows of: not beside rounding errors, or none.
+    known = (moved >= 1 / _ROUGH) & (moved <= _ROUGH)
+    negligible = known & (ratio(before.residual, tuple(map(jnp.abs, change))) <= _NEGLIGIBLE)
     shown = ((distance <= 2) & (bent <= _BEND)) | negligible
-    return Proof(here, before.probed & at.finite & shown, close & ~here)
+    return Proof(here, before.probed & at.finite & shown, close & ~here, distance)
 
 
 def _product(A: Any, v: Leaves) -> Leaves:
@@ -118,8 +129,9 @@ def after(at: Evaluation, newton: Any, proof: Proof, before: Before) -> Before:
     return Before(
         _tree.where(at.finite, at.x, before.x),
         _tree.where(at.finite, at.residual, before.residual),
-        at.finite & newton & ~proof.wanted,
+        at.finite & newton & ~proof.wanted & (proof.distance > _SHORT),
         proof.wanted,
+        _xla.false_like(at.finite),
     )
 
 
@@ -132,6 +144,17 @@ def runs_off(x: Leaves, step: Leaves, residual: Leaves, tolerance: Tolerance) ->
     size = tuple(jnp.abs(s) * r for s, r in zip(step, tolerance.rtol))
     eps = float(jnp.finfo(_tree.work_dtype(x)).eps)
     return (ratio(size, tolerance.at(x)) > FAR) & (_tree.max_norm(residual) > 16 * eps * _tree.max_norm(x))
+
+
+def why_none(merit: Float[Array, ""], distance: Float[Array, ""], status: Any) -> Any:
+    """Why no root was found, where the method says only that it got no further."""
+    small, near = merit <= 1, (distance > 1) & (jnp.maximum(distance, merit) <= _NEAR)
+    return status_of(
+        status == Status.CONVERGED,
+        (near | (small & (distance <= 1)), Status.UNRESOLVED),
+        (small & ~jnp.isfinite(distance), Status.UNCERTIFIED),
+        otherwise=status,
+    )
 
 
 def status_of(solved: Bool[Array, "*rows"], *reasons: tuple[Any, Any], otherwise: Any) -> Int[Array, "*rows"]:
