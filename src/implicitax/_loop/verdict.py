@@ -86,7 +86,8 @@ def prove(at: Evaluation, correction: Leaves, before: Before, tolerance: Toleran
         """How far R is from linear between the two points, and its change, in what the tolerance of x allows."""
         along = _product(at.A, step)
         weights = row_weights(at.x, at.A, tolerance)
-        return tuple(_tree.largest(_tree.mul(weights, each)) for each in (_tree.sub(along, change), change))
+        size = lambda v: _tree.largest(_tree.mul(weights, v))
+        return size(_tree.sub(along, change)), size(change)
 
     if _linear.is_matrix(at.A):
         bent, moved = compare()
