@@ -409,14 +409,34 @@ except ix.ConvergenceError as error:
     assert "2 of 103 solves failed, at indices 7, 77" in str(error)
 else:
     raise AssertionError
-np.testing.assert_array_equal(np.isnan(jax.jit(lambda a: sweep(a).x)(bad)), bad < 0)
-np.testing.assert_array_equal(np.isnan(jax.jit(jax.grad(lambda a: jnp.sum(sweep(a).x)))(bad)), bad < 0)
 np.testing.assert_array_equal(sweep(bad, throw=False).success, bad > 0)
+
+# Inside `jit` all devices raise at once, with the indices of all; also where the program goes on with what they have.
 G = lambda x, a, s: (F(x, a, s), {"twice": 2 * a, "count": jnp.int32(3)})
-with_aux = lambda a: ix.sweep(G, 2.0, a, 1.0, in_axes=(None, None, 0, None), batch_size=4, has_aux=True).aux
-aux = jax.jit(with_aux)(bad)
-np.testing.assert_array_equal(np.isnan(aux["twice"]), bad < 0)
-np.testing.assert_array_equal(aux["count"], 3)
+aux = lambda a: ix.sweep(G, 2.0, a, 1.0, in_axes=(None, None, 0, None), batch_size=4, has_aux=True).aux
+plain, total = lambda a: sweep(a).x, lambda a: jnp.sum(sweep(a).x) + jnp.mean(a)
+told = "2 of 103 solves failed, at indices 7, 77"
+for f, given, told in (
+    (plain, bad, told),
+    (total, bad, told),
+    (jax.grad(total), bad, told),
+    (aux, bad, told),
+    (jax.grad(lambda a: jnp.sum(aux(a)["twice"])), bad, told),
+    (jax.vmap(plain), jnp.stack([a, bad]), "2 of 206 solves failed, at indices (1, 7), (1, 77)"),
+):
+    for _ in range(2):
+        try:
+            jax.block_until_ready(jax.jit(f)(given))
+        except jax.errors.JaxRuntimeError as error:
+            assert told in str(error), error
+        else:
+            raise AssertionError
+    jax.block_until_ready(jax.jit(f)(jnp.abs(given)))
+np.testing.assert_array_equal(aux(a)["count"], 3)
+
+# The linear solve of a derivative cannot: it is NaN.
+flat = lambda a: jnp.sum(ix.sweep(lambda x, a: x + a * 0 * x, 1.0, a).x)
+assert np.isnan(jax.jit(jax.grad(flat))(a)).all()
 
 # Inside somebody's own `shard_map` each device sweeps over what it has.
 mesh, P = Mesh(np.array(jax.devices()), ("d",)), jax.sharding.PartitionSpec

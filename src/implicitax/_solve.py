@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax.core import Tracer
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 from typing_extensions import Unpack
 
@@ -218,8 +219,8 @@ def _compile(function: Callable[[Job, Inputs], Found], problem: Problem, wanted:
     return Program(options, arrays, *problem.compiled[key])
 
 
-def conclude(problem: Problem, program: Program, found: Found) -> Solution:
-    """The Solution; under `throw=True` an error if it is none."""
+def conclude(problem: Problem, program: Program, found: Found, mesh: Mesh | None = None) -> Solution:
+    """The Solution; under `throw=True` an error if it is none. `mesh`: over which the solves are split."""
     x, aux, summary, throw = found.x, found.aux, program.summary, program.options.throw
     status, nit, nfev, residual, component, history = found.outcome[1:]
     if throw and isinstance(status, Tracer):
@@ -227,7 +228,8 @@ def conclude(problem: Problem, program: Program, found: Found) -> Solution:
         def text(failed: Any, *numbers: Any) -> str:
             return f"`{summary.caller}`: {summary.describe(Ending(*numbers))}"
 
-        x = raise_where(status != Status.CONVERGED, x, text, status, nit, residual, component)
+        numbers = status, nit, residual, component
+        x, aux = raise_where(status != Status.CONVERGED, (x, aux), text, *numbers, mesh=mesh)
     aux = None if problem.aux is None else problem.aux.put(aux)
     fields = problem.state.put(x), aux, status, nit, nfev, residual, component, found.error, summary, history
     if program.structure:  # cheaper than the constructor of a module, which a call outside `jit` would notice

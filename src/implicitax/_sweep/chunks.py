@@ -35,7 +35,7 @@ class Chunked:
         if self.total > 1:
             summary = dataclasses.replace(summary, noun="solves in one chunk of the sweep")
         if self.mesh is not None:
-            options = options._replace(throw=False)  # see `_spoil` in `sweep.py`
+            options = options._replace(throw=False)  # an error on one device would leave the others waiting for it
         arrays, static = eqx.partition(options, eqx.is_array)
         leaves, treedef = jax.tree.flatten((inputs, arrays))
         axes = (*self.axes[0], *self.axes[1])

@@ -17,9 +17,9 @@ from .._errors.keywords import check_kind, needs_rich
 from .._plan import SharedKeywords, box, complete, declares, tolerances
 from .._problem import Call, Kind, Problem, hoist
 from .._rule import Found
-from .._solution import Solution, Status
+from .._solution import Solution
 from .._solve import Inputs, Program, compiled, conclude
-from .._tree import is_differentiable, is_dynamic, is_number, is_unknown
+from .._tree import is_dynamic, is_number, is_unknown
 from .chunks import Chunked, count_chunks, fitting
 from .lanes import Axes, Mapped, choose_mesh, find_lanes
 
@@ -67,8 +67,7 @@ def sweep(
 
     **Raises:** `ConvergenceError` if one of the solves fails, with the indices of those that did; `ValueError` or
     `TypeError` for wrong arguments. If the linear solve of a derivative fails, the error counts within one chunk;
-    under `throw=False` the derivative of that problem is NaN. On several devices only a call outside of `jit` can
-    raise: inside, and in the derivative, x and the derivative of what has failed are NaN in its place.
+    under `throw=False`, and on several devices, the derivative of that problem is NaN.
 
     **Cost:** that of the solves. Beside what goes in and out, memory for one chunk on each device; a gradient keeps
     what went in and x. A chunk goes on until its slowest problem has ended.
@@ -108,9 +107,7 @@ def sweep(
     if mesh is not None:
         inputs = jax.tree.map(functools.partial(_move, mesh), inputs)
     found = _report(chunked, lanes, program, inputs) if progress else program.run(inputs)
-    if mesh is not None and wanted.throw and isinstance(found.outcome.status, Tracer):
-        program, found = program._replace(options=program.options._replace(throw=False)), _spoil(found)
-    return conclude(problem, program, found)
+    return conclude(problem, program, found, mesh)
 
 
 class _AllLanes(NamedTuple):
@@ -131,21 +128,6 @@ def _all_lanes(problem: Problem, theta: Any, x: Any, function: Mapped, guess: Ma
     guesses, x_axes = guess.real(is_unknown)
     x = tuple(xi if axis is None else jnp.asarray(xs).astype(xi.dtype) for xi, xs, axis in zip(x, guesses, x_axes))
     return _AllLanes(theta, _xla.varying(x, theta), (theta_axes, x_axes))
-
-
-def _spoil(found: Found) -> Found:
-    """x and aux with NaN where the solve has failed, and then their derivatives are NaN too.
-
-    In place of an exception: it would end the program on one device while the others wait for what that has to send.
-    """
-    spoilt = _xla.where(found.outcome.status == Status.CONVERGED, 0, jnp.nan)
-
-    def each(leaf: Any) -> Any:
-        if not is_differentiable(leaf):
-            return leaf
-        return leaf + spoilt.astype(leaf.dtype).reshape(-1, *(1 for _ in leaf.shape[1:]))
-
-    return found._replace(x=tuple(map(each, found.x)), aux=tuple(map(each, found.aux)))
 
 
 def _move(mesh: Mesh, leaf: Any) -> Any:
