@@ -19,6 +19,7 @@ The rule takes 4096, 256 and 64 lanes.
 """
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -87,6 +88,7 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", options.devices)
+    os.environ.setdefault("NPROC", str(2 * options.devices))  # threads, else a sweep inside `jit` uses one device
     for case in cases(options.lanes):
         compiled = programs(case)
         times: dict[Any, list[list[float]]] = {key: [[], []] for key in compiled}

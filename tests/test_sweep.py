@@ -448,10 +448,39 @@ print("all devices")
 
 def test_eight_devices():
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "NPROC": "16"}
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM], capture_output=True, text=True, env=environment, check=False
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert "all devices" in run.stdout
     assert "rematerialization" not in run.stderr
+
+
+FEW_THREADS = """
+import jax, jax.numpy as jnp, numpy as np
+import implicitax as ix
+
+a = jnp.linspace(1.0, 2.0, 8)
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ("d",))
+sweep = lambda a, mesh=None: ix.sweep(lambda x, a: jnp.exp(-a * x), 0.5, a, mesh=mesh).x
+assert len(sweep(a, mesh).sharding.device_set) == len(sweep(a).sharding.device_set) == 2
+assert len(jax.jit(sweep)(a).sharding.device_set) == 1
+assert len(jax.grad(lambda a: jnp.sum(sweep(a)))(a).sharding.device_set) == 1
+assert len(jax.jit(lambda: sweep(a))().sharding.device_set) == 1
+for call in (jax.jit(lambda a: sweep(a, mesh)), jax.grad(lambda a: jnp.sum(sweep(a, mesh)))):
+    try:
+        call(a)
+    except ValueError as error:
+        assert "expected 4 threads for 2 CPU devices" in str(error), error
+    else:
+        raise AssertionError
+print("refused")
+"""
+
+
+def test_where_the_devices_would_wait_for_a_thread():
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "NPROC": "3"}
+    run = subprocess.run([sys.executable, "-c", FEW_THREADS], capture_output=True, text=True, env=environment)
+    assert run.stdout.strip() == "refused", run.stderr[-3000:]

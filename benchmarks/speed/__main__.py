@@ -8,6 +8,7 @@ it runs; it writes into `build/speed` then, where no figure is taken for a resul
 import argparse
 import gc
 import importlib
+import os
 import time
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", 2)
+    os.environ.setdefault("NPROC", "4")  # threads of XLA, two a device: with less a sweep inside `jit` uses one device
     jax.config.update("jax_enable_compilation_cache", False)
     from . import report  # after the settings: jaxopt makes arrays where it is imported
 

@@ -5,6 +5,7 @@ the reason is gone. Measured with JAX 0.10.2 on CPU, 2026-11.
 """
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -100,6 +101,25 @@ def if_all(
 
 
 largest_of_lanes = eqxi.unvmap_max
+
+# Threads of several CPU devices --------------------------------------------------------------------------------------
+
+
+def threads_wanted(mesh: jax.sharding.Mesh) -> int:
+    """How many threads XLA should have for a program in which the devices wait for each other, if it has fewer; else 0.
+
+    On CPU a device that waits holds a thread of a pool that all share, as large as there are cores, and the others may
+    need that to get where it waits: with two devices on two cores a program of two sweeps and their gradient stood
+    still until XLA ended the process. It ran with 3 threads for 2 devices, 5 for 4, 16 for 8; not with 2, 8, 9 or 10.
+    (No test: it would have to wait for what never comes.)
+    """
+    devices = mesh.local_devices
+    if devices[0].platform != "cpu":
+        return 0
+    given = os.environ.get("NPROC", "")  # which XLA reads in place of the number of cores
+    threads = int(given) if given.isdigit() else os.cpu_count() or 1
+    return 0 if threads >= 2 * len(devices) else 2 * len(devices)
+
 
 # Types: what differs from device to device of a `shard_map`, or from lane to lane ------------------------------------
 

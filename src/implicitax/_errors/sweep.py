@@ -66,6 +66,21 @@ def check_mesh(mesh: Any) -> None:
         )
 
 
+def check_threads(devices: int, wanted: int) -> None:
+    if wanted:
+        raise ValueError(
+            mistake(
+                "sweep(mesh=...)",
+                f"{wanted} threads for {devices} CPU devices inside of `jit` or a derivative",
+                "fewer",
+                "XLA has the devices wait for each other there, each in a thread that another may need, and then ends "
+                "the process.",
+                f"Set the variable NPROC={wanted} in the environment before JAX is first used, call `sweep` outside of "
+                "`jit` and `grad`, or leave `mesh` out: it is then solved on one device.",
+            )
+        )
+
+
 def check_in_axes(in_axes: Any, args: int) -> None:
     """Whether there is an entry for F, for x0, and for each of args."""
     count = 2 + args

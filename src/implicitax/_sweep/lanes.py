@@ -88,10 +88,16 @@ def _from_the_front(path: str, leaf: Any, axis: int | None) -> int | None:
 
 def choose_mesh(mesh: Any, arrays: tuple[Any, ...]) -> Mesh | None:
     """The devices over which to split the lanes; None to leave the computation where its arrays are."""
+    # What is around this sweep, or its derivative, may have the devices wait for each other.
+    traced = any(isinstance(leaf, Tracer) for leaf in (*arrays, jnp.zeros(())))
     if mesh is not None:
         check.check_mesh(mesh)
+        if mesh.size == 1:
+            return None
+        if traced:
+            check.check_threads(mesh.size, _xla.threads_wanted(mesh))
         # Axes of type Explicit would want every array to be laid out beforehand.
-        return None if mesh.size == 1 else Mesh(mesh.devices, mesh.axis_names)
+        return Mesh(mesh.devices, mesh.axis_names)
     devices = jax.local_devices()
     # Somebody else has already decided where this runs.
     decided = _xla.named_axes() or not jax.sharding.get_abstract_mesh().empty or jax.process_count() > 1
@@ -100,4 +106,5 @@ def choose_mesh(mesh: Any, arrays: tuple[Any, ...]) -> Mesh | None:
     placed = [leaf for leaf in arrays if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)]
     if any(leaf.committed and leaf.sharding.device_set != set(devices) for leaf in placed):
         return None
-    return Mesh(np.array(devices), ("lanes",))
+    mesh = Mesh(np.array(devices), ("lanes",))
+    return None if traced and _xla.threads_wanted(mesh) else mesh

@@ -56,8 +56,8 @@ def sweep(
       two unknowns and two parameters in float64.
     - `mesh`: the devices, as a `jax.sharding.Mesh`, over all axes of which the problems are split. By default all
       devices of this process, or those on which the arrays have been put. On CPU there is one device, whatever
-      the number of its cores, unless `jax.config.update("jax_num_cpu_devices", n)` is called before JAX is first used
-      (see `docs/fast.md` about the threads that XLA then needs).
+      the number of its cores, unless `jax.config.update("jax_num_cpu_devices", n)` is called before JAX is first used;
+      and inside of `jit` or a derivative one only, unless XLA has two threads for each (`docs/fast.md`).
     - `progress`: whether to show a bar. Not inside `jit`, `grad` or `vmap`, where Python does not see how far the
       computation is. Needs the extra `cli`.
     - `solver`, `adjoint`, `rtol`, `atol`, `residual_atol`, `max_steps`, `bounds`, `has_aux`, `error_estimate`,
