@@ -401,6 +401,17 @@ for throw in (True, False):
     stacked = jax.vmap(lambda s: sweep(a, s, throw=throw).x)(jnp.asarray([1.0, 4.0]))
     np.testing.assert_allclose(stacked, np.sqrt(np.outer([1, 4], a)), rtol=1e-10)
 
+# Arrays that are split already, and what is known of that inside `jit`.
+mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("p", "q"))
+split = jax.device_put(a[:96], jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(("p", "q"))))
+for throw in (True, False):
+    for given in ({}, {"mesh": mesh}):
+        loss = lambda a, s: jnp.sum(sweep(a, s, throw=throw, **given).x)
+        for wrap in (lambda f: f, jax.jit):
+            by_a, by_s = wrap(jax.grad(loss, argnums=(0, 1)))(split, 1.0)
+            np.testing.assert_allclose(by_a, 1 / (2 * np.sqrt(a[:96])), rtol=1e-8)
+            np.testing.assert_allclose(by_s, np.sum(np.sqrt(a[:96])) / 2, rtol=1e-8)
+
 # Failures.
 bad = np.where(np.isin(np.arange(lanes), [7, 77]), -1.0, a)
 try:

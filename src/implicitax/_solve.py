@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import numpy as np
 from jax.core import Tracer
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 from typing_extensions import Unpack
@@ -62,7 +63,9 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
       `jit`; under `vmap` it shows the worst lane. Needs the extra `cli`.
     - `throw`: whether a failure raises. If not, it is in `Solution.status`, and the derivative is NaN. Inside `jit` the
       check is a callback behind a branch. It costs next to nothing (`docs/fast.md`), but is in the way of export, of
-      persistent compilation caches, and of `shard_map`; there use `throw=False` and look at `Solution.success`.
+      persistent compilation caches, of `shard_map`, and of arrays that are split over devices or processes, of which an
+      error ends one and leaves the others waiting (`sweep` sees to that); there use `throw=False` and look at
+      `Solution.success`.
 
     **Returns:** a `Solution`.
 
@@ -237,6 +240,14 @@ def conclude(problem: Problem, program: Program, found: Found, mesh: Mesh | None
     else:
         sol = Solution(*fields)
         program.structure.append(jax.tree.structure(sol))
-    if throw and not isinstance(status, Tracer) and np.any(np.asarray(status) != Status.CONVERGED):
-        raise ConvergenceError(f"`{summary.caller}`: {sol.message}")
+    if throw and not isinstance(status, Tracer) and np.any(_on_host(status) != Status.CONVERGED):
+        ending = Ending(*map(_on_host, (status, nit, residual, component)))
+        raise ConvergenceError(f"`{summary.caller}`: {summary.describe(ending)}")
     return sol
+
+
+def _on_host(array: Any) -> np.ndarray:
+    """The numbers; those of other processes are sent, for which all of these ask, since all run the same program."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return multihost_utils.process_allgather(array, tiled=True)
+    return np.asarray(array)

@@ -36,10 +36,14 @@ class Mapped(NamedTuple):
 def _one(leaf: Any, axis: int | None) -> Any:
     if axis is None:
         return leaf
-    if isinstance(leaf, np.ndarray) or (not isinstance(leaf, Tracer) and isinstance(leaf.dtype, np.dtype)):
-        # Nothing is computed: a call outside `jit` costs as little as can be.
-        return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape[:axis] + leaf.shape[axis + 1 :])
-    return jax.lax.index_in_dim(leaf, 0, axis, keepdims=False)
+    shape = leaf.shape[:axis] + leaf.shape[axis + 1 :]
+    if not isinstance(leaf.dtype, np.dtype):  # random keys
+        return jax.lax.index_in_dim(leaf, 0, axis, keepdims=False)
+    # Nothing is computed, so that a call outside `jit` costs as little as can be; nor does it know on which devices the
+    # leaf is, which F would be traced with, and its derivative then be refused inside a `shard_map`.
+    return (
+        jnp.zeros(shape, leaf.dtype) if isinstance(leaf, Tracer) else np.broadcast_to(np.zeros((), leaf.dtype), shape)
+    )
 
 
 def find_lanes(F: Any, x0: Any, args: tuple[Any, ...], in_axes: Any) -> tuple[int, Mapped, Mapped]:
@@ -107,4 +111,10 @@ def choose_mesh(mesh: Any, arrays: tuple[Any, ...]) -> Mesh | None:
     if any(leaf.committed and leaf.sharding.device_set != set(devices) for leaf in placed):
         return None
     mesh = Mesh(np.array(devices), ("lanes",))
+    # JAX wants one mesh in a program with callbacks: that of arrays which are on one already.
+    for known in (jax.typeof(leaf).sharding.mesh for leaf in arrays if isinstance(leaf, Tracer)):
+        if not known.empty and known.size != mesh.size:
+            return None
+        if not known.empty:
+            mesh = Mesh(np.array(devices).reshape(known.axis_sizes), known.axis_names)
     return None if traced and _xla.threads_wanted(mesh) else mesh
