@@ -168,7 +168,7 @@ def _root(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _End
         step, regular = _linear.solve(A, tuple(-leaf for leaf in residual), linear_solver, ())
         size, length = _tree.largest(residual), ratio(step, tolerance.at(x))
         at = Evaluation(x, residual, A, regular & jnp.isfinite(size), x)
-        proof = prove(at, step, before, tolerance)
+        proof = prove(at, step, before, tolerance, first=carry.nfev == 0)
         go_on = at.finite & (carry.nfev < quick.limit) & (length < carry.step) & ~before.probed
         running = go_on & ~proof.given
         proposed = _tree.where(proof.wanted, probe(x, tolerance, carry.nfev, None), _tree.axpy(1, step, x))

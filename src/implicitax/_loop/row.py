@@ -210,7 +210,8 @@ class Row(NamedTuple):
         before, tolerance, correction = carry.before, limits.tolerance, proposal.correction
         assert before is not None
         assert correction is not None
-        proof = prove(at, correction, before, tolerance, carry.status == Status.CONVERGED)
+        settled = carry.status == Status.CONVERGED
+        proof = prove(at, correction, before, tolerance, first=carry.nfev == 0, settled=settled)
         turn = carry.nfev // 2
         proposed = _tree.where(proof.wanted, probe(at.x, tolerance, turn, limits.bounds), proposal.x)
         earlier = judged._replace(x=before.x, residual=before.residual, size=_tree.largest(before.residual))

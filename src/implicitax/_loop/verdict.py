@@ -39,13 +39,12 @@ class Before(NamedTuple):
     residual: Leaves
     newton: Bool[Array, "*rows"]  # whether Newton's step has led from it to the next
     probed: Bool[Array, "*rows"]  # whether it is a root but for a proof, which the next one is to give
-    is_none: Bool[Array, "*rows"]  # whether there has been none
 
     @classmethod
     def none(cls, x0: Leaves) -> "Before":
         """Before the first."""
         no = jnp.asarray(False)
-        return cls(x0, x0, no, no, ~no)
+        return cls(x0, x0, no, no)
 
     def elsewhere(self, moved: Bool[Array, "*rows"]) -> "Before":
         """If the next point has been moved: neither Newton's nor a probe."""
@@ -65,15 +64,17 @@ class Proof(NamedTuple):
         return self.here | self.before
 
 
-def prove(at: Evaluation, correction: Leaves, before: Before, tolerance: Tolerance, settled: Any = False) -> Proof:
+def prove(
+    at: Evaluation, correction: Leaves, before: Before, tolerance: Tolerance, *, first: Any, settled: Any = False
+) -> Proof:
     """Whether a point x is a root of R, whatever the units of x and of R.
 
     It is one if Newton's correction A⁻¹R is within the tolerance and R is as good as linear, with this A, over a
     distance that matters: to the point before, from which Newton's step has led here (the curvature that it shows is
     then what the step has left of R), or to a probe a tolerance away. For the correction alone is small, too, where A
     is infinite, at the edge of a domain; and R alone says nothing, in its own units: near a double root under rounding
-    it is exactly 0 in many places. Of a guess that is enough. `settled` is a root of which this has been shown before
-    (in a batch, where its neighbours move it).
+    it is exactly 0 in many places. Of a guess, the `first` point, that is enough. `settled` is a root of which this has
+    been shown before (in a batch, where its neighbours move it).
 
     Deuflhard, Newton Methods for Nonlinear Problems (2011), doi:10.1007/978-3-642-23899-4, section 2.1, has the
     affine-invariant convergence theory; the test of linearity is ours.
@@ -94,7 +95,7 @@ def prove(at: Evaluation, correction: Leaves, before: Before, tolerance: Toleran
     else:
         unknown = jnp.full_like(distance, jnp.inf)
         bent, moved = _xla.if_any(close | before.probed, compare, lambda: (unknown, unknown))
-    exact = before.is_none & _tree.is_zero(at.residual)
+    exact = first & _tree.is_zero(at.residual)
     here = close & ((before.newton & (bent <= 1)) | exact | settled)
     if tolerance.residual is not None:
         here |= at.finite & (tolerance.of_residual(at.residual) <= 1)
@@ -132,7 +133,6 @@ def after(at: Evaluation, newton: Any, proof: Proof, before: Before) -> Before:
         _tree.where(at.finite, at.residual, before.residual),
         at.finite & newton & ~proof.wanted & (proof.distance > _SHORT),
         proof.wanted,
-        _xla.false_like(at.finite),
     )
 
 
