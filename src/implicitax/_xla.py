@@ -110,15 +110,16 @@ def threads_wanted(mesh: jax.sharding.Mesh) -> int:
 
     On CPU a device that waits holds a thread of a pool that all share, as large as there are cores, and the others may
     need that to get where it waits: with two devices on two cores a program of two sweeps and their gradient stood
-    still until XLA ended the process. It ran with 3 threads for 2 devices, 5 for 4, 16 for 8; not with 2, 8, 9 or 10.
+    still for as long as it was let. It ran with 3 threads for 2 devices, 5 for 4 and 16 for 8, but not with 9 or 10.
     (No test: it would have to wait for what never comes.)
     """
-    devices = mesh.local_devices
-    if devices[0].platform != "cpu":
+    if mesh.devices.flat[0].platform != "cpu":
         return 0
+    wanted = 2 * len(mesh.local_devices)
     given = os.environ.get("NPROC", "")  # which XLA reads in place of the number of cores
-    threads = int(given) if given.isdigit() else os.cpu_count() or 1
-    return 0 if threads >= 2 * len(devices) else 2 * len(devices)
+    # As XLA counts them: those that this process may use, which in a container are fewer.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if (int(given) if given.isdigit() else cores) >= wanted else wanted
 
 
 # Types: what differs from device to device of a `shard_map`, or from lane to lane ------------------------------------

@@ -92,14 +92,12 @@ def _from_the_front(path: str, leaf: Any, axis: int | None) -> int | None:
 
 def choose_mesh(mesh: Any, arrays: tuple[Any, ...]) -> Mesh | None:
     """The devices over which to split the lanes; None to leave the computation where its arrays are."""
-    # What is around this sweep, or its derivative, may have the devices wait for each other.
-    traced = any(isinstance(leaf, Tracer) for leaf in (*arrays, jnp.zeros(())))
     if mesh is not None:
         check.check_mesh(mesh)
         if mesh.size == 1:
             return None
-        if traced:
-            check.check_threads(mesh.size, _xla.threads_wanted(mesh))
+        if _is_traced(arrays):
+            check.check_threads(len(mesh.local_devices), _xla.threads_wanted(mesh))
         # Axes of type Explicit would want every array to be laid out beforehand.
         return Mesh(mesh.devices, mesh.axis_names)
     devices = jax.local_devices()
@@ -117,4 +115,9 @@ def choose_mesh(mesh: Any, arrays: tuple[Any, ...]) -> Mesh | None:
             return None
         if not known.empty:
             mesh = Mesh(np.array(devices).reshape(known.axis_sizes), known.axis_names)
-    return None if traced and _xla.threads_wanted(mesh) else mesh
+    return None if _is_traced(arrays) and _xla.threads_wanted(mesh) else mesh
+
+
+def _is_traced(arrays: tuple[Any, ...]) -> bool:
+    """Whether the sweep is part of a larger program, or of a derivative, in which devices may wait for each other."""
+    return any(isinstance(leaf, Tracer) for leaf in (*arrays, jnp.zeros(())))
