@@ -207,6 +207,26 @@ def test_any_units_and_any_mixing_of_equations(n):
         np.testing.assert_allclose(x, plain[1], rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize(("dtype", "k", "size"), [(np.float32, 1e-20, 1e-15), (np.float64, 1e-150, 1e-140)])
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_a_tangent_of_any_size(n, dtype, k, size):
+    """R small, and its change far smaller: the product of the two is below the smallest number that there is."""
+    M = np.eye(n, dtype=dtype) + np.tri(n, k=-1, dtype=dtype)
+
+    def R(x, a):
+        return dtype(k) * (M.astype(dtype) @ x**2 - a)
+
+    solve = lambda a: ix.root(R, np.ones(n, dtype), a, throw=False).x
+    a = M @ np.full(n, 4, dtype)
+    want = np.linalg.solve(M, np.ones(n)) * size / 4
+    tangent = jnp.full(n, size, dtype)
+    x_dot = jax.jit(lambda a, v: jax.jvp(solve, (a,), (v,))[1])(a, tangent)
+    np.testing.assert_allclose(x_dot, want, rtol=1e-4, atol=1e-4 * size)
+    _, pullback = jax.vjp(solve, a)
+    a_bar = jax.jit(lambda v: pullback(v)[0])(tangent)
+    np.testing.assert_allclose(a_bar, np.linalg.solve(M.T, np.ones(n)) * size / 4, rtol=1e-4, atol=1e-4 * size)
+
+
 def test_a_fixed_point_in_any_units():
     F = lambda x, unit: {k: u * f for (k, u), f in zip(unit.items(), map_of(x, unit))}
 

@@ -56,9 +56,10 @@ def _by_matrix(
     Rows and columns are first scaled to a largest entry of 1, so that neither the solver nor the verdict depends on
     the units of the equations and of the unknowns.
     """
-    rows = _or_one(_largest_in_rows(jnp.abs(matrix)))
-    columns = _or_one(_largest_in_rows(jnp.abs(matrix / rows[:, None]).T))
-    scaled, scaled_b = matrix / rows[:, None] / columns, b / rows
+    # By factors, since of a quotient of quotients XLA makes one of products, which over- or underflow.
+    rows = _reciprocal(_largest_in_rows(jnp.abs(matrix)))
+    columns = _reciprocal(_largest_in_rows(jnp.abs(matrix * rows[:, None]).T))
+    scaled, scaled_b = matrix * rows[:, None] * columns, b * rows
     compute = _computing(solver, lx.MatrixLinearOperator(scaled))
     y, result = compute(scaled_b)
     # A solution as large as this is the answer of a matrix that is singular to working precision.
@@ -68,13 +69,13 @@ def _by_matrix(
     ok = result & regular & trust.solves(_tree.matvec(scaled, y), scaled_b, _xla.max_abs(sums) * length)
     if check is not None:
         # The diagonal of ∂F/∂x − I is a difference: in a column that holds nothing else, rounding is all there is.
-        sums = sums + 1 / (rows * columns) if check == "fixed_point" else sums
+        sums = sums + rows * columns if check == "fixed_point" else sums
         # One verdict for all right-hand sides of one matrix: under `vmap` over these it has no lanes.
         answers = [compute(column * sums)[0] for column in trust.columns(b)]
         for z in answers:
             ok &= trust.is_certain(z)
-        return Certified((y / columns,), ok, (answers[0],))
-    return Certified((y / columns,), ok, ())
+        return Certified((y * columns,), ok, (answers[0],))
+    return Certified((y * columns,), ok, ())
 
 
 def solve_bare(
@@ -166,5 +167,5 @@ def _computing(solver: lx.AbstractLinearSolver, operator: lx.AbstractLinearOpera
     return compute
 
 
-def _or_one(values: Array) -> Array:
-    return _xla.where(values > 0, values, 1)
+def _reciprocal(values: Array) -> Array:
+    return 1 / _xla.where(values > 0, values, 1)

@@ -12,8 +12,9 @@ def dogleg(
 ) -> Float[Array, " n"]:
     """The step that minimises ‖A p + r‖ along steepest descent and on to Newton's step, with ‖D p‖ ≤ radius."""
     dot = lambda a, b: _tree.dot((a,), (b,))
-    gradient = _tree.matvec(A.T, r) / D
-    along = _tree.matvec(A, gradient / D)
+    inverse = 1 / D  # XLA would make one quotient of (a / D) / D, of which D² may be too large, or too small
+    gradient = inverse * _tree.matvec(A.T, r)
+    along = _tree.matvec(A, inverse * gradient)
     tiny = jnp.finfo(r.dtype).tiny
     cauchy = -gradient * dot(gradient, gradient) / jnp.maximum(dot(along, along), tiny)
     length = jnp.sqrt(dot(cauchy, cauchy))
@@ -26,7 +27,7 @@ def dogleg(
     fraction = (-b + jnp.sqrt(jnp.maximum(b**2 - a * c, 0))) / jnp.maximum(a, tiny)
     bent = _xla.where(length < radius, cauchy + jnp.clip(fraction, 0, 1) * leg, shortened)
     step = _xla.where(known & (dot(target, target) <= radius**2), target, _xla.where(known, bent, shortened))
-    return step / D
+    return inverse * step
 
 
 def marquardt(A: Float[Array, "n n"], r: Float[Array, " n"], D: Float[Array, " n"], parameter: Array) -> Array:
