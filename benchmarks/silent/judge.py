@@ -1,5 +1,6 @@
 """Whether an answer is one, by NumPy in extended precision, without implicitax."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,9 +112,11 @@ def extended(p: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 class Exact(NamedTuple):
-    """A derivative, NaN where there is none that could be told; the condition; and `amplified`."""
+    """A derivative, NaN where there is none that could be told; what it is a sum of, by parameter, in absolute values;
+    the condition; and `amplified`."""
 
     value: np.ndarray
+    terms: np.ndarray
     condition: np.ndarray
     times: np.ndarray
 
@@ -124,21 +127,29 @@ def derivative(family: Family, x: Any, p: Any, direction: Any) -> Exact:
     if family.decades:
         direction = direction | {"unit": direction["unit"] / p["unit"]}
     x, p = x / unit(family, p), unitless(family, p)
-    up, down = ({name: p[name] + sign * h * direction[name] for name in p} for sign in (1, -1))
+
+    def change(f: Callable[[Any], np.ndarray], *moved: str) -> np.ndarray:
+        up, down = (p | {name: p[name] + sign * h * direction[name] for name in moved} for sign in (1, -1))
+        return (f(up) - f(down)) / (2 * h)
+
     if family.exact is not None:
-        return Exact((family.exact(up) - family.exact(down)) / (2 * h), np.ones(len(x)), np.ones(len(x)))
+        terms = sum(np.abs(change(family.exact, name)) for name in p)
+        return Exact(change(family.exact, *p), terms, np.ones(len(x)), np.ones(len(x)))
     near, condition = refine(family, x, p)
-    change = (residual(family, near, up) - residual(family, near, down)) / (2 * h)
-    return Exact(solve(jacobian(family, near, p), -change)[0], condition, amplified(family, near, p))
+    A, R = jacobian(family, near, p), lambda p: residual(family, near, p)
+    terms = sum(np.abs(solve(A, change(R, name))[0]) for name in p)
+    return Exact(solve(A, -change(R, *p))[0], terms, condition, amplified(family, near, p))
 
 
 def derivative_is_right(family: Family, got: Any, want: Exact, x0: Any, p: Any, tolerance: float) -> np.ndarray:
-    """Whether each derivative is one; of a singular problem none is. One that is 0 is known to what x0 resolves."""
-    exact, condition, times = want
-    got, eps = np.asarray(got).astype(np.longdouble) / unit(family, p), tolerance**1.5
+    """Whether each derivative is one; of a singular problem none is. It is as exact as the terms are that it is a sum
+    of, and, since x is known to what x0 resolves, no more."""
+    exact, terms, condition, times = want
+    got, x0 = (np.asarray(each).astype(np.longdouble) / unit(family, p) for each in (got, x0))
     if family.singular:
         return np.zeros(len(got), bool)
     # It is that at x, and x is right to the tolerance: what that changes in the equations is multiplied, too.
     allowed = (ALLOWED * tolerance * np.maximum(times, condition)) ** family.digits
-    least = eps if family.exact is None else np.abs(x0).max(-1)
-    return np.abs(got - exact).max(-1) <= allowed * np.maximum(np.abs(exact).max(-1), least)
+    # A solution at 0 is known to the tolerance of the guess, any other to its rounding.
+    least = np.abs(x0).max(-1) * (1 if family.exact is not None else tolerance**0.5)
+    return np.abs(got - exact).max(-1) <= allowed * np.maximum(terms.max(-1), least)
