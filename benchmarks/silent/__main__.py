@@ -53,7 +53,7 @@ def run(family: Family, n: int, dtype: Any, count: int, seed: int, counts: Count
             good = right(family, x, x0, p, tolerance)
             count_values(counts, (family.name, "value", peer.name), success, good)
             if peer.differentiable and n <= DERIVATIVES:
-                want = derivative(family, x, p, direction)
+                want = derivative(family, x, p, direction, tolerance)
                 for mode, got in zip(
                     ("forward", "reverse"), peers.derivatives(peer, family, tolerance, x0, p, direction)
                 ):
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def slug(family: Family) -> str:
-    return "".join(c if c.isalnum() else "-" for c in family.name)
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in family.name)
 
 
 if __name__ == "__main__":

@@ -113,15 +113,16 @@ def extended(p: dict[str, Any]) -> dict[str, np.ndarray]:
 
 class Exact(NamedTuple):
     """A derivative, NaN where there is none that could be told; what it is a sum of, by parameter, in absolute values;
-    the condition; and `amplified`."""
+    by how much it differs where x is off by its tolerance; the condition; and `amplified`."""
 
     value: np.ndarray
     terms: np.ndarray
+    change: np.ndarray
     condition: np.ndarray
     times: np.ndarray
 
 
-def derivative(family: Family, x: Any, p: Any, direction: Any) -> Exact:
+def derivative(family: Family, x: Any, p: Any, direction: Any, tolerance: float) -> Exact:
     """dx/dt for p + t·direction, in the units of x."""
     x, p, h = np.asarray(x).astype(np.longdouble), extended(p), _DIFFERENCE
     if family.decades:
@@ -134,22 +135,27 @@ def derivative(family: Family, x: Any, p: Any, direction: Any) -> Exact:
 
     if family.exact is not None:
         terms = sum(np.abs(change(family.exact, name)) for name in p)
-        return Exact(change(family.exact, *p), terms, np.ones(len(x)), np.ones(len(x)))
+        one = np.ones(len(x))
+        return Exact(change(family.exact, *p), terms, np.zeros_like(terms), one, one)
+
+    def at(x: np.ndarray, *moved: str) -> np.ndarray:
+        return solve(jacobian(family, x, p), -change(lambda p: residual(family, x, p), *moved))[0]
+
     near, condition = refine(family, x, p)
-    A, R = jacobian(family, near, p), lambda p: residual(family, near, p)
-    terms = sum(np.abs(solve(A, change(R, name))[0]) for name in p)
-    return Exact(solve(A, -change(R, *p))[0], terms, condition, amplified(family, near, p))
+    exact, terms, times = at(near, *p), sum(np.abs(at(near, name)) for name in p), amplified(family, near, p)
+    off = tolerance * (times * np.abs(near).max(-1))[:, None]
+    differs = np.maximum(*(np.abs(at(near + sign * off, *p) - exact) for sign in (1, -1)))
+    return Exact(exact, terms, np.where(np.isfinite(differs), differs, 0), condition, times)
 
 
 def derivative_is_right(family: Family, got: Any, want: Exact, x0: Any, p: Any, tolerance: float) -> np.ndarray:
     """Whether each derivative is one; of a singular problem none is. It is as exact as the terms are that it is a sum
-    of, and, since x is known to what x0 resolves, no more."""
-    exact, terms, condition, times = want
+    of, and, since it is that at an x which is known to a tolerance, and to what x0 resolves, no more."""
+    exact, terms, change, condition, times = want
     got, x0 = (np.asarray(each).astype(np.longdouble) / unit(family, p) for each in (got, x0))
     if family.singular:
         return np.zeros(len(got), bool)
-    # It is that at x, and x is right to the tolerance: what that changes in the equations is multiplied, too.
     allowed = (ALLOWED * tolerance * np.maximum(times, condition)) ** family.digits
     # A solution at 0 is known to the tolerance of the guess, any other to its rounding.
     least = np.abs(x0).max(-1) * (1 if family.exact is not None else tolerance**0.5)
-    return np.abs(got - exact).max(-1) <= allowed * np.maximum(terms.max(-1), least)
+    return np.abs(got - exact).max(-1) <= allowed * np.maximum(terms.max(-1), least) + ALLOWED * change.max(-1)

@@ -56,7 +56,7 @@ def page(counts: collections.Counter, options: Any, few: int, steps: int) -> str
     parts += [
         "## Derivatives\n",
         "Of the values that are right, in a random direction. Loud is NaN. Singular problems and conserved totals have "
-        "no derivative: the answer depends on the guess.\n",
+        "no derivative: the answer depends on the guess (`constraint` says on what).\n",
     ]
     for mode in ("forward", "reverse"):
         parts += [f"### {mode.capitalize()} mode\n", _table(counts, problems, [f.name for f in FAMILIES], mode)]

@@ -31,7 +31,7 @@ def custom_fixed_point(F: Callable[..., Any], **keywords: Unpack[JudgedKeywords]
     **Arguments:**
 
     - `F`: as in `fixed_point`, called as `F(x, *args)` with the args of the solver.
-    - `adjoint`, `rtol`, `atol`, `residual_atol`, `throw`: as in `fixed_point`.
+    - `adjoint`, `rtol`, `atol`, `residual_atol`, `constraint`, `throw`: as in `fixed_point`.
 
     **Returns:** a decorator; the decorated function returns x, with derivatives.
 
@@ -84,7 +84,7 @@ def _decorate(call: Call, wanted: Wanted, solver: Solver) -> Solver:
     def solve(x0: PyTree, *args: Any) -> PyTree:
         """What the solver returns, judged, with its derivative."""
         x = _run_opaque(call.caller, solver, x0, args)
-        problem, theta, leaves = hoist(call._replace(x0=x, args=args))
+        problem, theta, leaves = hoist(call._replace(x0=x, args=args, constraint=wanted.constraint))
         program = compiled(_judge, problem, wanted)
         found = program.run(Inputs(theta, leaves, tolerances(problem, wanted)))
         return conclude(problem, program, found).x

@@ -26,6 +26,7 @@ class Status(enum.IntEnum):
     UNBOUNDED = -11
     UNRESOLVED = -12
     UNCERTIFIED = -13
+    CONTRADICTION = -14
 
     @property
     def text(self) -> str:
@@ -82,8 +83,19 @@ _TEXTS = {
         "unknown that is not determined), or the linear solver does not get to the digits that it takes. Give a matrix-"
         "free solver a preconditioner or a larger `restart`, or say by `residual_atol` how small an R is a root."
     ),
+    Status.CONTRADICTION: (
+        "The constraint contradicts x = F(x): there is no fixed point near at which it holds. Look whether F leaves it "
+        "undetermined, as a total that F keeps, and whether there is a fixed point at the value it asks for; where F "
+        "has but one fixed point anyway, leave `constraint` out."
+    ),
     Status.GUESS_OUT_OF_BOUNDS: "x0 is not strictly inside the bounds. Move it there, or widen `bounds`.",
 }
+
+
+_APART = (
+    "The constraint and x = F(x) agree at these parameters, but not at any next to them, so that x has no derivative. "
+    "Look whether F keeps the total at all parameters, or only while a rate, say, is 0."
+)
 
 
 class Ending(NamedTuple):
@@ -93,6 +105,14 @@ class Ending(NamedTuple):
     nit: Any
     residual: Any
     component: Any
+
+
+class Signs(NamedTuple):
+    """What else is seen where a derivative is refused, one value a lane."""
+
+    given: Any  # NaN in the tangent or cotangent
+    undefined: Any  # NaN in ∂F/∂θ
+    holds: Any  # the constraint
 
 
 class Summary(eqx.Module):
@@ -114,8 +134,9 @@ class Summary(eqx.Module):
             index -= count
         return "an unknown component"
 
-    def describe(self, ending: Ending) -> str:
-        """The message of a solve; for arrays, one value a lane, of the first lane that failed."""
+    def describe(self, ending: Ending, text: str | None = None) -> str:
+        """The message of a solve; for arrays, one value a lane, of the first lane that failed. `text`: instead of that
+        of its status."""
         status, nit, residual, component = map(np.asarray, ending)
         failed = status != Status.CONVERGED
         if status.ndim and not failed.any():
@@ -133,7 +154,24 @@ class Summary(eqx.Module):
             what = f"{self.solver}, {when}, first in the component of {self.locate(int(component[lane]))}"
         if code is Status.AT_BOUND:
             what += f", first at {self.locate(int(component[lane]))}"
-        return f"{where}{code.text} ({what})"
+        return f"{where}{text or code.text} ({what})"
+
+    def describe_derivative(self, transposed: bool, failed: np.ndarray, *numbers: np.ndarray) -> str:
+        """The message of a derivative that is refused; for arrays, of the first lane. The numbers are those of an
+        `Ending`, of `Signs`, and the leaves of a null vector."""
+        ending, signs, null = Ending(*numbers[:4]), Signs(*numbers[4:7]), numbers[7:]
+        if np.any(signs.given) or np.any(signs.undefined):
+            return f"`{self.caller}`, derivative: {self.describe_nan(transposed, bool(np.any(signs.given)))}"
+        solved = ending.status == Status.CONVERGED
+        parted = failed & solved & ~np.asarray(signs.holds)
+        status = np.where(failed & solved, Status.LINEAR_SOLVE_FAILED, np.where(failed, ending.status, 0))
+        status = np.where(parted, Status.CONTRADICTION, status)
+        lane = tuple(np.argwhere(failed)[0]) if failed.ndim else ()
+        instead = _APART if status[lane] == Status.CONTRADICTION and ending.status[lane] == 0 else None
+        text = f"`{self.caller}`, derivative: {self.describe(ending._replace(status=status), instead)}"
+        if status[lane] == Status.LINEAR_SOLVE_FAILED and null:
+            text += self.describe_null(np.concatenate([leaf[lane].ravel() for leaf in null]), transposed)
+        return text
 
     def describe_nan(self, transposed: bool, given: bool) -> str:
         """In what the derivative was asked of, or in ∂F/∂θ, in forward or in reverse mode."""
@@ -167,7 +205,8 @@ class Summary(eqx.Module):
             return f" The equation of {names} holds whatever x is, as where a component is passed through."
         return (
             f" A combination of the equations of {names} holds whatever x is. Where they keep a total, as reactions "
-            "do, that is set by x0: put an equation for it in the place of one of theirs."
+            "do, say which value it has: `constraint=lambda x, *args: x.sum() - total` of a fixed point, of a root an "
+            "equation in the place of one of theirs."
         )
 
 

@@ -54,6 +54,10 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
       written for one, use `jax.vmap`.
     - `bounds`: a pair (lower, upper), each None, a number, or a pytree prefix of x0. F is evaluated strictly inside
       only: a step is shortened in the components that it would take out. x0 must be inside.
+    - `constraint`: a function `c(x, *args)` of one number or more, 0 at the fixed point that is meant, where F leaves
+      that undetermined: it keeps a total (atoms, people, mass), or adds to its value what is added to x. Solved is
+      `x = F(x, *args) − L c(x, *args)`, with `L = Cᵀ(C Cᵀ)⁻¹`, `C = ∂c/∂x`; whether c is 0 there is looked at, and
+      whether it stays so in the derivative. Arrays that c reads have derivatives. Not with `batch_axis`, not for roots.
     - `has_aux`: whether F returns a pair `(value, aux)`. `Solution.aux` is then `aux` at x, with derivatives.
     - `error_estimate`: whether to compute `Solution.error`.
     - `history`: whether to record the residual, the error in units of the tolerance and the step of each evaluation in
@@ -76,7 +80,8 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
     or cotangent one linear solve with I − ∂F/∂x, two without a matrix (`Implicit`). Memory does not depend on the
     number of iterations.
 
-    **Fails:** where I − ∂F/∂x is singular, where F jumps across the diagonal, or where it is not finite near x0.
+    **Fails:** where I − ∂F/∂x is singular (see `constraint`), where F jumps across the diagonal, or where it is not
+    finite near x0.
 
     **Source:** the rule: Krantz and Parks, The Implicit Function Theorem (2002), doi:10.1007/978-1-4614-5981-1.
 
@@ -156,7 +161,7 @@ class Program(NamedTuple):
 def solve(call: Call, keywords: Any) -> Solution:
     """Problem, plan, the compiled solve, the Solution."""
     wanted = complete(call.caller, keywords)
-    problem, theta, x0 = hoist(call._replace(has_aux=wanted.has_aux))
+    problem, theta, x0 = hoist(call._replace(has_aux=wanted.has_aux, constraint=wanted.constraint))
     program = compiled(run, problem, wanted)
     limits = tolerances(problem, wanted), box(problem, program.options, wanted.bounds)
     found = program.run(Inputs(theta, x0, *limits))
@@ -197,7 +202,7 @@ def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Ou
 
 def compiled(function: Callable[[Job, Inputs], Found], problem: Problem, wanted: Wanted) -> Program:
     """The program for these keywords, made once for a problem."""
-    key = function, *wanted._replace(rtol=None, atol=None, residual_atol=None, bounds=None)
+    key = function, *wanted._replace(rtol=None, atol=None, residual_atol=None, bounds=None, constraint=None)
     try:
         return problem.plans[key]
     except TypeError:  # a solver that holds arrays cannot be looked up, nor need it be the same in the next call

@@ -176,6 +176,20 @@ def check_row_by_row(caller: str, culprit: Any, by_row: bool) -> None:
         )
 
 
+def check_not_constrained(caller: str, batch_axis: int | None, constrained: bool) -> None:
+    """Whether a batch is without a constraint, which would tie its rows together."""
+    if batch_axis is not None and constrained:
+        raise ValueError(
+            mistake(
+                f"{caller}(batch_axis=..., constraint=...)",
+                "one of the two",
+                "both",
+                "Every row of a batch is solved by itself, and a constraint is one on all of x.",
+                "Use `jax.vmap` for rows that are independent, or leave out `batch_axis`.",
+            )
+        )
+
+
 def check_watch(caller: str, history: Any, progress: Any, ours: bool) -> None:
     """Whether the iterations can be looked at; `ours` if they run in our loop."""
     for name, value in (("history", history), ("progress", progress)):

@@ -70,6 +70,49 @@ def check_guess(called: Function, F: Any, x0: Any) -> None:
         )
 
 
+def check_constraint(called: Function, constraint: Any) -> None:
+    """Whether a constraint is a function, and one on a fixed point."""
+    if constraint is None:
+        return
+    argument = f"{called.caller}(constraint=...)"
+    if called.letter == "R":
+        raise ValueError(
+            mistake(
+                argument,
+                "none for a root",
+                describe(constraint),
+                "It says which of many fixed points is meant, where F keeps a total; those of a root are yours.",
+                "Put what it says in the place of one of the equations of R.",
+            )
+        )
+    if not callable(constraint):
+        raise TypeError(
+            mistake(
+                argument,
+                "a function c(x, *args)",
+                describe(constraint),
+                "It is called with what F is called with, and its values are 0 at the fixed point that is meant.",
+                "Write for instance `constraint=lambda x, *args: x.sum() - 1`.",
+            )
+        )
+
+
+def check_conditions(called: Function, returned: Any) -> None:
+    """Whether a constraint returns numbers that can have a derivative."""
+    leaves = jax.tree.leaves(returned)
+    wrong = [leaf for leaf in leaves if not (is_unknown(leaf) and jnp.issubdtype(dtype_of(leaf), jnp.inexact))]
+    if wrong or not any(np.size(leaf) for leaf in leaves):
+        raise TypeError(
+            mistake(
+                f"{called.caller}(constraint=...)",
+                "a function that returns floating-point numbers, 0 at the fixed point that is meant",
+                describe(wrong[0]) if wrong else "one that returns none",
+                "A comparison such as `x.sum() == 1` is a usual cause.",
+                "Return the difference, `x.sum() - 1`.",
+            )
+        )
+
+
 def check_output(called: Function, returned: Any, x0: Any, state: Layout, x_struct: Any) -> None:
     """Whether F gives back what it was given: the same structure, shapes and dtypes."""
     _check_structure(called, returned, x0)

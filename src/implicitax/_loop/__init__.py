@@ -4,6 +4,7 @@ from .attempt import Attempt as Attempt
 from .attempt import attempt as attempt
 from .bounds import Bounds as Bounds
 from .judge import confirm as confirm
+from .judge import constrain as constrain
 from .judge import judge as judge
 from .loop import Search as Search
 from .loop import iterate as iterate

@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array
 
-from .. import _linear, _xla
+from .. import _linear, _tree, _xla
 from .._linear import by_differences, has_tangent
 from .._methods import AbstractMethod, Evaluation, Needs, Proposal, Tolerance, ratio, typical_size
-from .._problem import Equations, Kind
+from .._problem import Equations, Kind, Problem, Theta
 from .._solution import Status
 from .._tree import Leaves
 from .loop import Search, iterate
 from .row import Limits
 from .verdict import Outcome
 
+_ROUNDING = 16  # times eps Σⱼ|Cᵢⱼ xⱼ| is a constraint that holds but for rounding
 _LOOKS = 4  # evaluations: of the point, and of a probe on either side of it
 # How the loop ends that looks at a point which is no solution.
 _NONE = (Status.STEP_LIMIT, Status.STALLED, Status.UNRESOLVED, Status.UNCERTIFIED, Status.NON_FINITE_GUESS)
@@ -46,6 +47,19 @@ def confirm(search: Search, outcome: Outcome, theta: Leaves, limits: Limits, lin
     found = _xla.where(verdict.status == Status.NOT_A_SOLUTION, Status.STALLED, verdict.status)
     status = _xla.where(outcome.status == Status.CONVERGED, found, outcome.status).astype(jnp.int32)
     return outcome._replace(status=status, nfev=outcome.nfev + verdict.nfev)
+
+
+def constrain(problem: Problem, outcome: Outcome, theta: Theta, limits: Limits) -> Outcome:
+    """The outcome, a success only where the constraint holds, too: as exactly as the tolerance of x lets it."""
+    if not problem.constrained:
+        return outcome
+    value, slope = problem.condition(outcome.x, theta)
+    x, slope = _tree.ravel(outcome.x), jnp.abs(slope)
+    tolerance = _tree.ravel(_tree.mul(tuple(map(jnp.ones_like, outcome.x)), limits.tolerance.at(outcome.x)))
+    allowed = _tree.matvec(slope, 2 * tolerance + _ROUNDING * jnp.finfo(x.dtype).eps * jnp.abs(x))
+    unmet = (outcome.status == Status.CONVERGED) & ~jnp.all(jnp.abs(value) <= allowed)
+    status = _xla.where(unmet, Status.CONTRADICTION, outcome.status).astype(jnp.int32)
+    return outcome._replace(status=status)
 
 
 class _ByDifferences(NamedTuple):

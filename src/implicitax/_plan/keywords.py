@@ -30,11 +30,15 @@ class _Batch(TypedDict, total=False):
     batch_axis: int | None
 
 
-class DiagnosedKeywords(_Tolerances, _Method, _Batch, total=False):
+class _Family(TypedDict, total=False):
+    constraint: Callable[..., Any] | None
+
+
+class DiagnosedKeywords(_Tolerances, _Method, _Batch, _Family, total=False):
     """Those of `diagnose`."""
 
 
-class JudgedKeywords(_Tolerances, total=False):
+class JudgedKeywords(_Tolerances, _Family, total=False):
     """Those of a solver that is somebody else's: `custom_fixed_point` and `custom_root`."""
 
     adjoint: AbstractAdjoint | None
@@ -65,6 +69,7 @@ _DEFAULTS: dict[str, Any] = {  # in the order in which they are shown
     "max_steps": None,
     "batch_axis": None,
     "bounds": None,
+    "constraint": None,
     "has_aux": False,
     "error_estimate": False,
     "history": False,

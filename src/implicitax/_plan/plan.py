@@ -39,6 +39,7 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
     """The options of this problem."""
     caller, dtype = problem.caller, _tree.work_dtype(problem.x_struct)
     batch_axis = _check_rows(problem, wanted.batch_axis)
+    check.check_not_constrained(caller, batch_axis, problem.constrained)
     adjoint = _choose_adjoint(problem, wanted.adjoint)
     unrolled = isinstance(adjoint, Unrolled)
     solver = _choose_solver(problem, wanted.solver, batch_axis, unrolled)

@@ -10,6 +10,7 @@ from jax.core import eval_jaxpr
 
 from .. import _tree
 from .._tree import Layout, Leaves, from_real
+from .constraint import Condition
 
 Kind = Literal["fixed_point", "root"]
 Theta: TypeAlias = tuple[Any, ...]  # arrays, but outside of `jit` also NumPy's and Python's numbers, as they were given
@@ -34,13 +35,14 @@ class Problem:
 
     kind: Kind
     caller: str  # the public function, for messages
-    jaxpr: Any  # (x, theta) -> (F(x) or R(x), aux); theta beyond `num_traced` enters as its constants
+    jaxpr: Any  # (x, theta) -> (F(x) or R(x), aux, condition); theta beyond `num_traced` enters as its constants
     num_traced: int
     complex_closed: tuple[bool, ...]
     state: Layout
     x_struct: tuple[jax.ShapeDtypeStruct, ...]
     paths: tuple[str, ...]  # one a real leaf of the state
     aux: Layout | None
+    constrained: bool = False  # whether one of a family of fixed points is meant, which a condition tells
     # What `_solve.py` has decided about this problem, and compiled for it.
     plans: dict[Any, Any] = field(default_factory=dict)
     compiled: dict[Any, Any] = field(default_factory=dict)
@@ -65,15 +67,22 @@ class Problem:
 
     def evaluate(self, x: Leaves, theta: Theta) -> tuple[Leaves, tuple[Any, ...]]:
         """One evaluation of F: the residual `F(x) − x`, or `R(x)`, and the auxiliary output."""
-        traced, closed = theta[: self.num_traced], from_real(theta[self.num_traced :], self.complex_closed)
-        out = tuple(eval_jaxpr(self.jaxpr, closed, *x, *traced))
-        value, aux = out[: len(x)], out[len(x) :]
+        out = self._outputs(x, theta)
+        value, aux = out[: len(x)], out[len(x) : -2 if self.constrained else None]
         if self.kind == "fixed_point":
             return _tree.sub(value, x), aux
         return tuple(vi.astype(xi.dtype) for vi, xi in zip(value, x)), aux
 
     def residual(self, x: Leaves, theta: Theta) -> Leaves:
         return self.evaluate(x, theta)[0]
+
+    def condition(self, x: Leaves, theta: Theta) -> Condition:
+        """What the constraint says of x, if there is one."""
+        return Condition(*self._outputs(x, theta)[-2:])
+
+    def _outputs(self, x: Leaves, theta: Theta) -> tuple[Any, ...]:
+        traced, closed = theta[: self.num_traced], from_real(theta[self.num_traced :], self.complex_closed)
+        return tuple(eval_jaxpr(self.jaxpr, closed, *x, *traced))
 
 
 def _operations(jaxpr: Any) -> int:

@@ -15,10 +15,19 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from .. import _xla
+from .. import _tree, _xla
 from .._errors import needs_value
-from .._errors.problem import Function, check_dependence, check_guess, check_output, check_pair
+from .._errors.problem import (
+    Function,
+    check_conditions,
+    check_constraint,
+    check_dependence,
+    check_guess,
+    check_output,
+    check_pair,
+)
 from .._tree import Layout, Leaves, is_complex, is_dynamic, is_number, is_unknown, path_names, shape_of, to_real
+from .constraint import condition, correction
 from .equations import Kind, Problem, Theta
 from .fingerprint import fingerprint, same
 
@@ -32,6 +41,7 @@ class Call(NamedTuple):
     x0: Any
     args: tuple[Any, ...]
     has_aux: bool = False
+    constraint: Any = None  # a function c(x, *args), 0 at the fixed point that is meant
 
     @property
     def function(self) -> Function:
@@ -85,6 +95,7 @@ def _remember(key: Any, entry: _Traced) -> None:
 def hoist(call: Call) -> Hoisted:
     """The problem, theta, and x0 as real leaves. Traces F only if this F was not seen with these shapes."""
     check_guess(call.function, call.F, call.x0)
+    check_constraint(call.function, call.constraint)
     try:
         return _hoist(call, is_dynamic)
     except needs_value:
@@ -102,9 +113,9 @@ def _hoist(call: Call, dynamic: Callable[[Any], bool]) -> Hoisted:
     traced = _xla.varying(traced, (*traced, *x))
     avals = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in map(jax.typeof, (*x, *traced)))
     layouts = outer.cache_key(), state.cache_key()
-    key = (call.kind, call.caller, call.has_aux, *layouts, avals, jnp.result_type(float))
+    key = (call.kind, call.caller, call.has_aux, call.constraint is None, *layouts, avals, jnp.result_type(float))
 
-    readers = _readers(call.F, outer)
+    readers = (*_readers(call.F, outer), call.constraint)
     entry = _CACHE.get(key)
     if entry is None or not same(entry.meaning, fingerprint(*readers)):
         entry = _trace(call, _Taken(outer, traced, state, x, readers))
@@ -136,7 +147,13 @@ def _trace(call: Call, taken: _Taken) -> _Traced:
         out, aux = out if call.has_aux and isinstance(out, tuple) and len(out) == 2 else (out, None)
         _, value = Layout.take(out)
         seen["aux"], aux_leaves = Layout.take(aux)
-        return value, aux_leaves
+        if call.constraint is None:
+            return value, aux_leaves
+        found = condition(lambda x: _conditions(call, state.put(x), args), x)
+        if [leaf.shape for leaf in value] == [leaf.shape for leaf in x]:  # or an error is to be raised below
+            change = _tree.unravel(correction(found), value)
+            value = tuple((vi - ci).astype(vi.dtype) for vi, ci in zip(value, change))
+        return value, (*aux_leaves, *found)
 
     # Leaves of x that are Python numbers take the dtype that F gives them, which may be known only once others have.
     closed, (value, _) = jax.make_jaxpr(flat, return_shape=True)(x, *traced)
@@ -165,8 +182,16 @@ def _trace(call: Call, taken: _Taken) -> _Traced:
         x_struct=x_struct,
         paths=_real_paths(state, call.x0),
         aux=seen["aux"] if call.has_aux else None,
+        constrained=call.constraint is not None,
     )
     return _Traced(problem, tuple(closed.consts), fingerprint(*taken.readers))
+
+
+def _conditions(call: Call, x: Any, args: tuple[Any, ...]) -> Any:
+    """The values of the constraint, in one vector."""
+    returned = call.constraint(x, *args)
+    check_conditions(call.function, returned)
+    return _tree.ravel(tuple(map(jnp.asarray, Layout.take(returned)[1])))
 
 
 def _settle(x: Leaves, value: Any) -> Leaves:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .. import _linear, _tree, _xla
-from .._loop import Limits, Outcome, judge
+from .._loop import Limits, Outcome, constrain, judge
 from .._loop.evaluate import Evaluator
 from .._methods import AbstractMethod, Evaluation, typical_size
 from .._tree import Leaves, is_differentiable
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
 def attach(rule: Rule, theta: Leaves, outcome: Outcome, limits: Limits, asked: Asked) -> Found:
     """The solution with the implicit derivative."""
     problem = rule.problem
-    outcome = frozen(outcome)
+    outcome = frozen(constrain(problem, outcome, frozen(theta), limits))
     correction = error = None
     if asked.polish or asked.error_estimate:
         correction, error = correct(rule, frozen(theta), outcome, limits, asked.linear_solver)
@@ -88,6 +88,7 @@ def unroll(rule: Rule, method: AbstractMethod, steps: int, theta: Leaves, limits
 
     x, _ = jax.lax.scan(step, limits.x0, length=steps)
     outcome = judge(problem, frozen(theta), limits._replace(x0=frozen(x)), rule.linear_solver)
+    outcome = constrain(problem, outcome, frozen(theta), limits)
     aux = problem.evaluate(x, theta)[1]
     nit = jnp.asarray(steps, jnp.int32)
     return Found(x, aux, frozen(outcome._replace(nit=nit, nfev=outcome.nfev + steps)), None)

@@ -35,7 +35,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.interpreters import ad
 from jaxtyping import Array
 
@@ -43,8 +42,9 @@ from .. import _tree, _xla
 from .._errors import raise_where
 from .._loop import Outcome
 from .._problem import Problem
-from .._solution import Ending, Status, Summary
+from .._solution import Ending, Signs, Status, Summary
 from .._tree import Leaves, is_differentiable
+from .conditions import stay, stay_for_all
 from .rows import LinearSolver, Rows, Solve
 
 
@@ -119,6 +119,7 @@ class _Solved(NamedTuple):
     null: Leaves
     moved: Leaves  # of R by θ̇, or of θ̄ by the cotangent of R
     transposed: bool
+    holds: Array  # whether the constraint, if there is one, still does
 
     def nan_in(self, right: _Block) -> tuple[Array, Array]:
         """Whether what was given is NaN; and whether ∂F/∂θ is. Not where that is infinite, which may be what it is."""
@@ -151,6 +152,15 @@ class _Equations(NamedTuple):
         residual, aux = self.rule.problem.evaluate(x, theta)
         return residual, tuple(filter(is_differentiable, aux))
 
+    @property
+    def _constrained(self) -> bool:
+        return self.rule.problem.constrained and self.rule.check
+
+    def _conditions(self, x: Leaves, theta_m: Leaves) -> tuple[Leaves, Array, Array]:
+        problem, theta = self.rule.problem, _replace(self.theta, self.moving, theta_m)
+        value, slope = problem.condition(x, theta)
+        return problem.residual(x, theta), value, slope
+
     def product(self, x: Leaves, theta_m: Leaves, u: _Block, transposed: bool) -> _Block:
         """M u or Mᵀ u, (3)."""
         if not transposed:
@@ -170,7 +180,8 @@ class _Equations(NamedTuple):
         if b.y:
             _, (_, moved) = jax.jvp(self, (x, theta_m), (x_dot, b.theta))
             y_dot = _tree.axpy(1, moved, b.y)
-        return _Solved(_Block(b.theta, x_dot, y_dot), ok, null, B_theta, False)
+        holds = not self._constrained or stay(self._conditions, (x, theta_m), (x_dot, b.theta))
+        return _Solved(_Block(b.theta, x_dot, y_dot), ok, null, B_theta, False, jnp.asarray(holds))
 
     def solve_transposed(self, x: Leaves, theta_m: Leaves, scale: Leaves, c: _Block) -> "_Solved":
         """M⁻ᵀ c, (4) from the bottom."""
@@ -182,7 +193,9 @@ class _Equations(NamedTuple):
         A = solve.linearise_transposed(lambda x: self(x, theta_m)[0], x)
         w_x, ok, null = solve.certify(A, right, transpose=True)
         _, moved = pullback((tuple(-leaf for leaf in w_x), c.y))
-        return _Solved(_Block(_tree.axpy(1, moved, c.theta), w_x, c.y), ok, null, moved, True)
+        holds = not self._constrained or stay_for_all(self._conditions, (x, theta_m), A, solve)
+        u = _Block(_tree.axpy(1, moved, c.theta), w_x, c.y)
+        return _Solved(u, ok, null, moved, True, jnp.asarray(holds))
 
     def _solve(self, scale: Leaves) -> Solve:
         rule = self.rule
@@ -265,15 +278,15 @@ def _verdict(equations: _Equations, solved: _Solved, right: _Block, values: _Blo
     rule, outcome, rows = equations.rule, equations.outcome, equations.rows
     by_row, whole = rows.partition((*right.x, *right.y))
     moving = _xla.once(rows.nonzero(by_row) | ~_tree.is_zero((*right.theta, *whole)))
-    failed = _xla.once(moving & ~(solved.ok & rows.good))
+    failed = _xla.once(moving & ~(solved.ok & solved.holds & rows.good))
     if rule.throw:
         numbers = Ending(outcome.status, outcome.nit, outcome.residual, outcome.component)
         null = solved.null if rule.batch_axis is None else ()
-        text = partial(_complaint, rule.summary, solved.transposed)
+        text = partial(rule.summary.describe_derivative, solved.transposed)
         given, undefined = solved.nan_in(right)
         undefined &= jnp.any(moving & rows.good) & ~jnp.any(moving & ~rows.good)
-        wrong = failed | undefined
-        values = raise_where(wrong, values, text, *numbers, given, undefined, *null, name="derivative")
+        signs = Signs(given, undefined, solved.holds)
+        values = raise_where(failed | undefined, values, text, *numbers, *signs, *null, name="derivative")
 
     def judged(leaf: Array, wrong: Array) -> Array:
         return _xla.where(jnp.any(moving), _xla.where(wrong, jnp.nan, leaf), 0).astype(leaf.dtype)
@@ -283,16 +296,3 @@ def _verdict(equations: _Equations, solved: _Solved, right: _Block, values: _Blo
         y=tuple(judged(leaf, rows.spread(failed, leaf) if rows.has(leaf) else jnp.any(failed)) for leaf in values.y),
         theta=tuple(judged(leaf, jnp.any(failed)) for leaf in values.theta),
     )
-
-
-def _complaint(summary: Summary, transposed: bool, failed: np.ndarray, *numbers: Any) -> str:
-    ending, (given, undefined), null = Ending(*numbers[:4]), numbers[4:6], numbers[6:]
-    if np.any(given) or np.any(undefined):
-        return f"`{summary.caller}`, derivative: {summary.describe_nan(transposed, bool(np.any(given)))}"
-    solved = ending.status == Status.CONVERGED
-    status = np.where(failed & solved, Status.LINEAR_SOLVE_FAILED, np.where(failed, ending.status, Status.CONVERGED))
-    text = f"`{summary.caller}`, derivative: {summary.describe(ending._replace(status=status))}"
-    lane = tuple(np.argwhere(failed)[0]) if failed.ndim else ()
-    if status[lane] == Status.LINEAR_SOLVE_FAILED and null:
-        text += summary.describe_null(np.concatenate([leaf[lane].ravel() for leaf in null]), transposed)
-    return text

@@ -60,8 +60,8 @@ def sweep(
       and inside of `jit` or a derivative one only, unless XLA has two threads for each (`docs/fast.md`).
     - `progress`: whether to show a bar. Not inside `jit`, `grad` or `vmap`, where Python does not see how far the
       computation is. Needs the extra `cli`.
-    - `solver`, `adjoint`, `rtol`, `atol`, `residual_atol`, `max_steps`, `bounds`, `has_aux`, `error_estimate`,
-      `throw`: as in `fixed_point`, the same for all problems.
+    - `solver`, `adjoint`, `rtol`, `atol`, `residual_atol`, `max_steps`, `bounds`, `constraint`, `has_aux`,
+      `error_estimate`, `throw`: as in `fixed_point`, the same for all problems.
 
     **Returns:** a `Solution` in which every array has the problems along axis 0.
 
@@ -90,7 +90,7 @@ def sweep(
     wanted = complete("sweep", keywords, SharedKeywords)
     lanes, function, guess = find_lanes(F, x0, args, in_axes)
     F_one, args_one = function.one()
-    problem, theta, x = hoist(Call(kind, "sweep", F_one, guess.one(), args_one, wanted.has_aux))
+    problem, theta, x = hoist(Call(kind, "sweep", F_one, guess.one(), args_one, wanted.has_aux, wanted.constraint))
 
     all_lanes = _all_lanes(problem, theta, x, function, guess)
     mesh = choose_mesh(mesh, (*all_lanes.theta, *all_lanes.x))
