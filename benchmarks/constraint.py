@@ -82,7 +82,7 @@ def main():
         theta = jnp.asarray(rng.normal(size=(n, n) if lanes == 1 else (lanes, n, n)))
         one = theta if lanes == 1 else theta[0]
         steps = int(ix.fixed_point(F, guess(one), one, solver=ix.Picard()).nit)
-        first = lambda solve: jax.grad(lambda theta: solve(theta)[0])
+        first = lambda solve: jax.grad(lambda given: solve(given)[0])
         every = jax.jit if lanes == 1 else lambda f: jax.jit(jax.vmap(f))
         values = [every(f) for f in (by_constraint, without, by_hand)]
         slopes = [every(first(f)) for f in (by_constraint, by_hand, unrolled(steps))]

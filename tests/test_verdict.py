@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 import optimistix as optx
 import pytest
@@ -155,6 +156,21 @@ def test_beside_a_bound_the_order_of_magnitude_is_sought():
         low, high = np.where(above, low, middle), np.where(above, middle, high)
     assert np.mean(status == 0) > 0.8
     np.testing.assert_allclose(h[status == 0], middle[status == 0], rtol=1e-8)
+
+
+@pytest.mark.parametrize("solver", [None, ix.Newton(), ix.Ladder(), ix.Newton(linear_solver=lx.LU())], ids=repr)
+def test_the_last_digit_of_a_large_residual(solver):
+    """A huge rate in both equations leaves no digit of T in them: c is 0 to the tolerance, but T is not what it is."""
+
+    def R(x, h):
+        c, T = x
+        return jnp.stack([1e130 * c + T - 1, h * (1e130 * c) + T - 2])  # T = (2 − h) / (1 − h)
+
+    near = jnp.array([1e-12, 5.0])
+    found = ix.root(R, near, 0.5, solver=solver, throw=False)
+    assert not found.success or abs(found.x[1] - 3) < 1e-9
+    judged = ix.custom_root(R, throw=False)(lambda x0, h: near)
+    assert np.isnan(jax.grad(lambda h: judged(near, h)[1])(0.5))
 
 
 # Units --------------------------------------------------------------------------------------------------------------

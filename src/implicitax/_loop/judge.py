@@ -101,7 +101,6 @@ class _Check(_Look):
 
     def step(self, at: Evaluation, state: Leaves, tolerance: Tolerance) -> Proposal:
         scale = typical_size(at.x, tolerance)
-        step, regular = _linear.solve(at.A, tuple(-r for r in at.residual), self.linear_solver, scale)
-        known = tuple(_xla.where(regular, leaf, jnp.inf).astype(leaf.dtype) for leaf in step)
+        known = _linear.correct(at.A, at.residual, self.linear_solver, scale).within(tolerance.at(at.x))
         far = ratio(known, tolerance.at(at.x)) > 2
         return Proposal(state, state, _xla.where(far, Status.STALLED, Status.RUNNING), known)

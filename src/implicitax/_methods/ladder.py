@@ -151,7 +151,8 @@ class Ladder(AbstractMethod):
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         residual = _tree.ravel(at.residual)
         assert self.linear_solver is not None, "`resolve` fills it in"
-        newton, regular = _linear.solve_dense(at.A, -residual, self.linear_solver)
+        found = _linear.correct(at.A, at.residual, self.linear_solver, ())
+        newton = _tree.ravel(found.step)
 
         by_tolerance = _tree.ravel(row_weights(at.x, at.A, tolerance, _tree.unravel(newton, at.x)))
         weights = _xla.where(state.first, by_tolerance, state.weights)
@@ -177,11 +178,11 @@ class Ladder(AbstractMethod):
         failed = move.exhausted | ((following.evaluations > budget) & (following.stale > _PATIENCE))
         needs_newton = (kind == BACKTRACKED) | (kind == UNDAMPED)
         status = _xla.where(
-            following.accepted & ~regular & needs_newton,
+            following.accepted & ~found.regular & needs_newton,
             Status.SINGULAR,
             _xla.where(failed, Status.STALLED, Status.RUNNING),
         )
-        correction = _tree.unravel(_xla.where(regular, newton, jnp.inf), at.x)
+        correction = found.within(tolerance.at(at.x))
         step = _tree.unravel(move.step, following.base)
         full = following.accepted & (_tree.largest((move.step - newton,)) == 0)
         following = following._replace(predicted=move.predicted, length=move.length, known=known)
