@@ -15,7 +15,6 @@ from .neumann import NeumannSeries as NeumannSeries
 from .small_lu import SMALL as SMALL
 from .small_lu import SmallLU as SmallLU
 from .solve import Certified as Certified
-from .solve import Correction as Correction
 from .solve import certify as certify
 from .solve import correct as correct
 from .solve import factoriser as factoriser

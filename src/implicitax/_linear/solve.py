@@ -21,6 +21,8 @@ from .linearise import Linear, is_matrix
 from .neumann import NeumannSeries
 from .small_lu import SMALL, SmallLU
 
+_DIGITS = 4  # eps: the width of the changes of R
+
 
 def is_dense(solver: Any) -> bool:
     """Whether the solver is given A as a matrix. Any other gets products with A, and may form the matrix itself."""
@@ -40,38 +42,18 @@ class Certified(NamedTuple):
     null: Leaves  # where A is nearly singular, about its null vector, in scaled units; () if nobody has asked
 
 
-class Correction(NamedTuple):
-    """Newton's, −A⁻¹R."""
-
-    step: Leaves
-    regular: Bool[Array, ""]  # whether it can be trusted
-    blur: Leaves  # by about how much the last digit of R moves it; () without a matrix
-
-    def within(self, tolerance: Leaves) -> Leaves:
-        """The step as a measure of how far a root is: infinite where A is singular, or R so large, beside what A makes
-        of it, that its last digit decides."""
-        known = self.regular
-        for blur, allowed in zip(self.blur, tolerance):
-            known &= jnp.all(blur <= allowed)
-        return tuple(_xla.where(known, leaf, jnp.inf).astype(leaf.dtype) for leaf in self.step)
-
-
 def solve_dense(
     matrix: Float[Array, "n n"], b: Float[Array, " n"], solver: lx.AbstractLinearSolver
 ) -> tuple[Float[Array, " n"], Bool[Array, ""]]:
     """A⁻¹ b, and whether it can be trusted."""
-    (y,), ok, _ = _by_matrix(matrix, (b,), solver, None)
+    (y,), ok, _ = _by_matrix(matrix, b, solver, None)
     return y, ok
 
 
 def _by_matrix(
-    matrix: Float[Array, "n n"],
-    right_sides: tuple[Float[Array, " n"], ...],
-    solver: lx.AbstractLinearSolver,
-    check: Kind | None,
+    matrix: Float[Array, "n n"], b: Float[Array, " n"], solver: lx.AbstractLinearSolver, check: Kind | None
 ) -> Certified:
-    """The same, for the first right-hand side, with the answers of all; with `check` also if A is nearly singular
-    (`trust.py`).
+    """The same; with `check` also if A is nearly singular (`trust.py`).
 
     Rows and columns are first scaled to a largest entry of 1, so that neither the solver nor the verdict depends on
     the units of the equations and of the unknowns.
@@ -79,8 +61,7 @@ def _by_matrix(
     # By factors, since of a quotient of quotients XLA makes one of products, which over- or underflow.
     rows = _reciprocal(_largest_in_rows(jnp.abs(matrix)))
     columns = _reciprocal(_largest_in_rows(jnp.abs(matrix * rows[:, None]).T))
-    b, *others = [each * rows for each in right_sides]
-    scaled = matrix * rows[:, None] * columns
+    scaled, b = matrix * rows[:, None] * columns, b * rows
     compute = _computing(solver, lx.MatrixLinearOperator(scaled))
     y, result = compute(b)
     # A solution as large as this is the answer of a matrix that is singular to working precision.
@@ -96,7 +77,7 @@ def _by_matrix(
         for z in answers:
             ok &= trust.is_certain(z)
         return Certified((y * columns,), ok, (answers[0],))
-    return Certified((y * columns, *(compute(each)[0] * columns for each in others)), ok, ())
+    return Certified((y * columns,), ok, ())
 
 
 def solve_bare(
@@ -125,15 +106,22 @@ def solve(
     return y, ok
 
 
-def correct(A: Linear, residual: Leaves, solver: lx.AbstractLinearSolver, scale: Leaves) -> Correction:
-    """Newton's correction from a point with these A and R."""
-    if not is_matrix(A):
-        step, regular = solve(A, tuple(-leaf for leaf in residual), solver, scale)
-        return Correction(step, regular, ())
-    R = _tree.ravel(residual)
-    last_digit = float(jnp.finfo(R.dtype).eps) * jnp.abs(R) * trust.columns(R)[0]
-    (step, blur), regular, _ = _by_matrix(A, (-R, last_digit), solver, None)
-    return Correction(_tree.unravel(step, residual), regular, _tree.unravel(jnp.abs(blur), residual))
+def correct(
+    A: Linear, residual: Leaves, solver: lx.AbstractLinearSolver, scale: Leaves
+) -> tuple[Leaves, Bool[Array, ""]]:
+    """Newton's correction −A⁻¹R, and whether it can be trusted.
+
+    R is known to its last digits only, which are changed here: the correction shows it where they decide, as it does
+    where R is large and A nearly singular.
+    """
+    return solve(A, tuple(map(_with_other_digits, residual, range(len(residual)))), solver, scale)
+
+
+def _with_other_digits(leaf: Array, number: int) -> Array:
+    """−R, each component with last digits of its own: multiples of the golden ratio modulo 1 are all different."""
+    index = jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape) + (1 + number / 3)
+    digits = _DIGITS * float(jnp.finfo(leaf.dtype).eps) * (index * 0.6180339887498949 % 1 - 0.5)
+    return -leaf * (1 + digits)
 
 
 def certify(
@@ -151,7 +139,7 @@ def certify(
     A is a transpose, on D A D⁻¹.
     """
     if is_matrix(A):
-        (y,), ok, null = _by_matrix(A, (_tree.ravel(b),), solver, check)
+        (y,), ok, null = _by_matrix(A, _tree.ravel(b), solver, check)
         return Certified(_tree.unravel(y, b), ok, null and _tree.unravel(null[0], b))
 
     inverse = tuple(1 / s for s in scale)

@@ -165,10 +165,10 @@ def _root(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> _End
     def newton(carry: _Root) -> _Root:
         x, before = carry.x, carry.before
         residual, A = _linear.linearise(lambda x: problem.residual(x, theta), x, True, by_column=True)
-        found = _linear.correct(A, residual, linear_solver, ())
-        step, size, length = found.step, _tree.largest(residual), ratio(found.step, tolerance.at(x))
-        at = Evaluation(x, residual, A, found.regular & jnp.isfinite(size), x)
-        proof = prove(at, found.within(tolerance.at(x)), before, tolerance, first=carry.nfev == 0)
+        step, regular = _linear.correct(A, residual, linear_solver, ())
+        size, length = _tree.largest(residual), ratio(step, tolerance.at(x))
+        at = Evaluation(x, residual, A, regular & jnp.isfinite(size), x)
+        proof = prove(at, step, before, tolerance, first=carry.nfev == 0)
         go_on = at.finite & (carry.nfev < quick.limit) & (length < carry.step) & ~before.probed
         running = go_on & ~proof.given
         proposed = _tree.where(proof.wanted, probe(x, tolerance, carry.nfev, None), _tree.axpy(1, step, x))

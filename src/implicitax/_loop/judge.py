@@ -101,6 +101,7 @@ class _Check(_Look):
 
     def step(self, at: Evaluation, state: Leaves, tolerance: Tolerance) -> Proposal:
         scale = typical_size(at.x, tolerance)
-        known = _linear.correct(at.A, at.residual, self.linear_solver, scale).within(tolerance.at(at.x))
+        step, regular = _linear.correct(at.A, at.residual, self.linear_solver, scale)
+        known = tuple(_xla.where(regular, leaf, jnp.inf).astype(leaf.dtype) for leaf in step)
         far = ratio(known, tolerance.at(at.x)) > 2
         return Proposal(state, state, _xla.where(far, Status.STALLED, Status.RUNNING), known)

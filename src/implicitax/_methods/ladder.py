@@ -149,15 +149,14 @@ class Ladder(AbstractMethod):
         )
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
-        residual = _tree.ravel(at.residual)
         assert self.linear_solver is not None, "`resolve` fills it in"
-        found = _linear.correct(at.A, at.residual, self.linear_solver, ())
-        newton = _tree.ravel(found.step)
+        correction, regular = _linear.correct(at.A, at.residual, self.linear_solver, ())
+        newton = _tree.ravel(correction)
 
-        by_tolerance = _tree.ravel(row_weights(at.x, at.A, tolerance, _tree.unravel(newton, at.x)))
+        by_tolerance = _tree.ravel(row_weights(at.x, at.A, tolerance, correction))
         weights = _xla.where(state.first, by_tolerance, state.weights)
         known = _xla.where(state.first & (state.rung == 0), by_tolerance, state.known)
-        size = _tree.norm((weights * residual,))
+        size = _tree.norm((weights * _tree.ravel(at.residual),))
         accepted, fraction = backtrack(size, largest_known(state.sizes), state.trust, at.finite, state.first)
         verdict = _Verdict(accepted, fraction, state.growth, weights, size, state.scale)
 
@@ -178,11 +177,11 @@ class Ladder(AbstractMethod):
         failed = move.exhausted | ((following.evaluations > budget) & (following.stale > _PATIENCE))
         needs_newton = (kind == BACKTRACKED) | (kind == UNDAMPED)
         status = _xla.where(
-            following.accepted & ~found.regular & needs_newton,
+            following.accepted & ~regular & needs_newton,
             Status.SINGULAR,
             _xla.where(failed, Status.STALLED, Status.RUNNING),
         )
-        correction = found.within(tolerance.at(at.x))
+        correction = _tree.unravel(_xla.where(regular, newton, jnp.inf), at.x)
         step = _tree.unravel(move.step, following.base)
         full = following.accepted & (_tree.largest((move.step - newton,)) == 0)
         following = following._replace(predicted=move.predicted, length=move.length, known=known)

@@ -64,15 +64,14 @@ class Newton(AbstractMethod):
         return self if self.linear_solver is not None else Newton(given.linear_solver)
 
     def full_step(self, at: Evaluation, tolerance: Tolerance) -> Leaves:
-        return _tree.axpy(1, self._newton(at, tolerance).step, at.x)
+        return _tree.axpy(1, self._newton(at, tolerance)[0], at.x)
 
     def init(self, x: Leaves, setting: Array) -> _State:
         dtype = _tree.work_dtype(x)
         return _State(x, jnp.asarray(jnp.inf, dtype), x, jnp.ones((), dtype), x, jnp.asarray(True))
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
-        found = self._newton(at, tolerance)
-        newton = found.step
+        newton, regular = self._newton(at, tolerance)
         weights = weights_at_first(at, tolerance, state.first, state.weights, newton)
         size = _tree.norm(_tree.mul(weights, at.residual))
 
@@ -80,17 +79,18 @@ class Newton(AbstractMethod):
         base = _tree.where(accepted, at.x, state.base)
         direction = _tree.where(accepted, newton, state.direction)
         status = _xla.where(
-            accepted & ~found.regular,
+            accepted & ~regular,
             Status.SINGULAR,
             _xla.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING),
         )
         size = _xla.where(accepted, size, state.size)
         following = _State(base, size, direction, fraction, weights, _xla.false_like(state.first))
-        correction = found.within(tolerance.at(at.x))
+        correction = _tree.where(regular, newton, tuple(jnp.full_like(leaf, jnp.inf) for leaf in newton))
         full = accepted & (fraction == 1)
         return Proposal(_tree.axpy(fraction, direction, base), following, status, correction, full, weights)
 
-    def _newton(self, at: Evaluation, tolerance: Tolerance) -> _linear.Correction:
+    def _newton(self, at: Evaluation, tolerance: Tolerance) -> tuple[Leaves, Bool[Array, ""]]:
+        """−A⁻¹R, and whether it can be trusted."""
         assert self.linear_solver is not None, "`resolve` fills it in"
         scale = typical_size(at.x, tolerance)
         return _linear.correct(at.A, at.residual, self.linear_solver, scale)
