@@ -21,7 +21,8 @@ def jacobian(family: Family, x: np.ndarray, p: Any) -> np.ndarray:
     columns = []
     for j in range(x.shape[-1]):
         h = np.zeros_like(x)
-        h[:, j] = _DIFFERENCE * np.maximum(np.abs(x[:, j]), 1e-3 * np.abs(x).max(-1))
+        size = np.maximum(np.abs(x[:, j]), 1e-3 * np.abs(x).max(-1))
+        h[:, j] = _DIFFERENCE * np.where(size > 0, size, 1e-3)
         columns.append((residual(family, x + h, p) - residual(family, x - h, p)) / (2 * h[:, j, None]))
     return np.stack(columns, -1)
 
@@ -133,16 +134,15 @@ def derivative(family: Family, x: Any, p: Any, direction: Any, tolerance: float)
         up, down = (p | {name: p[name] + sign * h * direction[name] for name in moved} for sign in (1, -1))
         return (f(up) - f(down)) / (2 * h)
 
-    if family.exact is not None:
-        terms = sum(np.abs(change(family.exact, name)) for name in p)
-        one = np.ones(len(x))
-        return Exact(change(family.exact, *p), terms, np.zeros_like(terms), one, one)
-
     def at(x: np.ndarray, *moved: str) -> np.ndarray:
         return solve(jacobian(family, x, p), -change(lambda p: residual(family, x, p), *moved))[0]
 
-    near, condition = refine(family, x, p)
-    exact, terms, times = at(near, *p), sum(np.abs(at(near, name)) for name in p), amplified(family, near, p)
+    if family.exact is None:
+        near, condition = refine(family, x, p)
+        exact, terms, times = at(near, *p), sum(np.abs(at(near, name)) for name in p), amplified(family, near, p)
+    else:
+        exact, terms = change(family.exact, *p), sum(np.abs(change(family.exact, name)) for name in p)
+        near, condition, times = family.exact(p), np.ones(len(x)), np.ones(len(x))
     off = tolerance * (times * np.abs(near).max(-1))[:, None]
     differs = np.maximum(*(np.abs(at(near + sign * off, *p) - exact) for sign in (1, -1)))
     return Exact(exact, terms, np.where(np.isfinite(differs), differs, 0), condition, times)
