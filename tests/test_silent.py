@@ -46,7 +46,7 @@ def test_nor_is_a_derivative(name):
         return solve(x0, {key: p[key] + t * direction[key] for key in p}).x
 
     x = jax.jit(jax.vmap(along, (None, 0, 0, 0)))(0.0, x0, p, direction)
-    want = derivative(family, x, p, direction)
+    want = derivative(family, x, p, direction, TOLERANCE)
     for mode in (jax.jacfwd, jax.jacrev):
         got = np.asarray(jax.jit(jax.vmap(mode(along), (None, 0, 0, 0)))(0.0, x0, p, direction))
         told = np.isfinite(got).all(-1)
