@@ -173,6 +173,33 @@ def test_the_last_digit_of_a_large_residual(solver):
     assert np.isnan(jax.grad(lambda h: judged(near, h)[1])(0.5))
 
 
+def to_infinity(x, a, kind):
+    return jnp.where(kind == 0, x + a / (1 + x**2), jnp.where(kind == 1, jnp.sqrt(x**2 + a), x + a / (1 + jnp.abs(x))))
+
+
+@pytest.mark.parametrize("n", [1, 3, 20])
+@pytest.mark.parametrize("solver", [None, ix.Anderson(), ix.Picard(), ix.Anderson(memory=3, damping=0.5)], ids=repr)
+def test_where_a_map_runs_to_infinity_there_is_no_fixed_point(n, solver):
+    """Each unknown at its own pace, so that most have met the tolerance long before the last one does."""
+    rng = np.random.default_rng(n)
+    x0, a, kind = rng.uniform(-3, 3, (N, n)), rng.uniform(0.3, 3, (N, n)), rng.integers(0, 3, (N, n))
+    solve = lambda *args: ix.fixed_point(to_infinity, *args, solver=solver, max_steps=2000, throw=False).success
+    # Anderson's method by itself may jump, and then knows nothing of an unknown that is small beside the others.
+    assert np.mean(jax.jit(jax.vmap(solve))(x0, a, kind)) <= (0.01 if n == 20 and solver is not None else 0)
+
+
+@pytest.mark.parametrize("solver", [None, ix.Picard()], ids=repr)
+def test_a_slow_contraction_is_not_taken_for_one(solver):
+    """By 0.999 a step, in units in which one unknown is a millionth of the other."""
+    rng = np.random.default_rng(0)
+    s = rng.uniform(0.5, 2, (N, 2)) * [1, 1e-6]
+    F = lambda x, s: x - 1e-3 * (x - s) * jnp.array([1, 3])
+    solve = lambda s: ix.fixed_point(F, 1.5 * s, s, solver=solver, max_steps=50_000, throw=False)
+    sol = jax.jit(jax.vmap(solve))(s)
+    assert np.all(sol.success)
+    np.testing.assert_allclose(sol.x, s, atol=1e-6)
+
+
 # Units --------------------------------------------------------------------------------------------------------------
 
 

@@ -286,7 +286,8 @@ FAMILIES = (
         "at infinity",
         _to_infinity,
         _numbers(x0=uniform(-3, 3), a=uniform(0.3, 3), kind=among(0, 1, 2)),
-        kind="fixed_point",
+        (1, 3, 20),
+        "fixed_point",
         solvable=_no,
     ),
 )

@@ -194,7 +194,7 @@ class Row(NamedTuple):
     ) -> tuple[Judged, Proposal]:
         """Whether x is on its way to infinity, where the residual is small."""
         error, no = judged.error, _xla.false_like(at.finite)
-        step = lambda: runs_off(at.x, _tree.sub(proposal.x, at.x), at.residual, tolerance)
+        step = lambda: runs_off(at.x, self.method.reach(at, proposal), at.residual, tolerance)
         endless = _xla.if_any(judged.solved, step, lambda: no) & judged.solved
         judged = judged._replace(
             error=_xla.where(endless, jnp.maximum(error, 2), error),

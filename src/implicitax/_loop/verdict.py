@@ -138,13 +138,17 @@ def after(at: Evaluation, newton: Any, proof: Proof, before: Before) -> Before:
 
 def runs_off(x: Leaves, step: Leaves, residual: Leaves, tolerance: Tolerance) -> Bool[Array, ""]:
     """Whether a point with a small F(x) − x is on its way to infinity: where the map moves x ever less, but the step of
-    the method, which knows how the residual changes, says that the fixed point is as far away as x is large.
+    the method, which knows how the residual changes, says that the fixed point is as far away as x is large, or an
+    unknown as it is itself, many tolerances.
 
     Not if the residual is rounding, of which no step is made; nor by plain iteration, whose step is the residual.
     """
     size = tuple(jnp.abs(s) * r for s, r in zip(step, tolerance.rtol))
     eps = float(jnp.finfo(_tree.work_dtype(x)).eps)
-    return (ratio(size, tolerance.at(x)) > FAR) & (_tree.max_norm(residual) > 16 * eps * _tree.max_norm(x))
+    allowed = tolerance.at(x)
+    own = [jnp.any(jnp.abs(s) > FAR * jnp.abs(xi) + _NEAR * t) for s, xi, t in zip(step, x, allowed)]
+    far = (ratio(size, allowed) > FAR) | jnp.any(jnp.stack(own))
+    return far & (_tree.max_norm(residual) > 16 * eps * _tree.max_norm(x))
 
 
 def why_none(merit: Float[Array, ""], distance: Float[Array, ""], status: Any) -> Any:

@@ -12,7 +12,7 @@ from .. import _linear, _tree, _xla
 from .._errors.values import check_damping, check_memory
 from .._solution import Status
 from .._tree import Leaves
-from .contract import AbstractMethod, Evaluation, Given, Proposal, Tolerance, around, typical_size
+from .contract import AbstractMethod, Evaluation, Given, Proposal, Tolerance, around, reaching, typical_size
 
 _SMALLEST_DAMPING = 1e-6
 _GROWTH = 3.0  # a residual this much larger than the best one is worse, not just not monotone
@@ -194,6 +194,21 @@ class Anderson(AbstractMethod):
         x = self._accelerate(following, _xla.where(plain > 0, 0, jnp.minimum(following.held, state.memory)))
         x = _tree.where_seldom(lost, lambda: at.best, x)
         return Proposal(x, following, _xla.where(damping < _SMALLEST_DAMPING, Status.STALLED, Status.RUNNING))
+
+    def reach(self, at: Evaluation, proposal: Proposal) -> Leaves:
+        # Also by each difference alone, as far as the residual is along it: together they count the slopes of points
+        # far back, of which the step is a mean.
+        state = proposal.state
+        size = jnp.diagonal(state.gram)
+        used = (jnp.arange(size.size) < state.held) & (size > 0)
+        gamma = jnp.abs(_xla.where(used, state.right / _xla.where(used, size, 1), 0))
+
+        def farthest(history: Array) -> Array:
+            return jnp.max(
+                jnp.abs(history) * gamma.astype(history.dtype).reshape(-1, *(1,) * (history.ndim - 1)), axis=0
+            )
+
+        return reaching(at, proposal, tuple(map(farthest, state.dg)))
 
     def _remember(
         self, at: Evaluation, state: _State, residual: Leaves, accepted: Bool[Array, ""], fresh: Bool[Array, ""]

@@ -186,6 +186,11 @@ class AbstractMethod(eqx.Module):
         """The next point by the plain formula of the method, a smooth function of θ; None if it is not one."""
         return None
 
+    def reach(self, at: Evaluation, proposal: Proposal) -> Leaves:
+        """Of a fixed point that meets the tolerance: how far the one sought may be, by all that the method knows of how
+        the residual changes."""
+        return _tree.sub(proposal.x, at.x)
+
     def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
         """Where a setting after the first begins."""
         return best
@@ -197,6 +202,15 @@ class AbstractMethod(eqx.Module):
     def revisit(self, x: Leaves, state: Any) -> Any:
         """In a batch: the state of a row that had ended at x and goes on there, with a residual that has changed."""
         return self.init(x, jnp.zeros((), jnp.int32))
+
+
+def reaching(at: Evaluation, proposal: Proposal, farther: Leaves) -> Leaves:
+    """The step, and `farther` where that is so many times the residual as no contraction makes it, however loosely x is
+    to be found."""
+    step = tuple(map(jnp.abs, _tree.sub(proposal.x, at.x)))
+    times = float(jnp.finfo(_tree.work_dtype(at.x)).eps) ** (-1 / 3)
+    endless = [_xla.max_abs(f) > times * _xla.max_abs(r) for f, r in zip(farther, at.residual)]
+    return tuple(_xla.where(e, jnp.maximum(s, jnp.abs(f)), s) for e, s, f in zip(endless, step, farther))
 
 
 def wants_matrix(method: AbstractMethod) -> bool:

@@ -11,7 +11,7 @@ from .. import _linear, _tree, _xla
 from .._errors.values import check_factorises
 from .._solution import Status
 from .._tree import Leaves
-from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, around, typical_size
+from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, around, reaching, typical_size
 
 _STREAK = 5  # steps of plain iteration in a row that must decrease the residual before Newton's take over,
 _PLAIN = 30  # steps of plain iteration in all before it counts as not converging,
@@ -145,11 +145,8 @@ class PseudoTransient(AbstractMethod):
         residual = _tree.where(accepted, at.residual, state.residual)
         A = _xla.where(accepted, at.A, state.A)
 
-        # In units of the weights, so that the elimination does not depend on those of x.
         r, w = _tree.ravel(residual), _tree.ravel(weights)
-        matrix = w[:, None] * (jnp.eye(r.size, dtype=r.dtype) / h - A) / w
-        assert self.linear_solver is not None, "`resolve` fills it in"
-        euler = _linear.solve_bare(matrix, w * r, self.linear_solver)
+        euler = self._euler(A, r, w, h)
         # Where ∂F/∂x has an eigenvalue above 1 + 1/h, the step would go back to what plain iteration moves away from.
         ahead = _tree.dot((euler,), (w * r,))
         d = _xla.where(_xla.once((ahead > 0) & jnp.isfinite(ahead)), euler / w, jnp.minimum(h, 1) * r)
@@ -170,3 +167,15 @@ class PseudoTransient(AbstractMethod):
         status = _xla.where(h < _SHORTEST, Status.STALLED, Status.RUNNING)
         x = _tree.where(plain, _tree.axpy(1, at.residual, at.x), _tree.axpy(1, _tree.unravel(d, base), base))
         return Proposal(x, following, status)
+
+    def reach(self, at: Evaluation, proposal: Proposal) -> Leaves:
+        # A time step so long that it is one of Newton's, but for what A does not determine, as a total.
+        r, w = _tree.ravel(at.residual), _tree.ravel(proposal.state.weights)
+        h = jnp.asarray(float(jnp.finfo(r.dtype).eps) ** -0.75, r.dtype)
+        return reaching(at, proposal, _tree.unravel(self._euler(at.A, r, w, h) / w, at.x))
+
+    def _euler(self, A: Array, r: Array, w: Array, h: Array) -> Array:
+        """(I/h − A)⁻¹ r, in units of the weights, so that the elimination does not depend on those of x."""
+        matrix = w[:, None] * (jnp.eye(r.size, dtype=r.dtype) / h - A) / w
+        assert self.linear_solver is not None, "`resolve` fills it in"
+        return _linear.solve_bare(matrix, w * r, self.linear_solver)
