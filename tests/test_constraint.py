@@ -99,6 +99,20 @@ def test_second_derivatives(of):
 
 
 @pytest.mark.parametrize("of", FAMILIES)
+def test_the_other_derivatives(of):
+    """The series with many terms, in both modes, and as many steps as it takes, from a guess that does not meet it."""
+    family = of(4)
+    want = jax.jit(jax.jacfwd(family.unrolled))(family.theta)
+    size = np.max(np.abs(want))
+    for mode in (jax.jacfwd, jax.jacrev):
+        slope = jax.jit(mode(lambda theta: family.solve(theta, adjoint=ix.Neumann(1000))))(family.theta)
+        np.testing.assert_allclose(slope, want, rtol=1e-5, atol=1e-6 * size)
+    family.x0 = jax.tree.map(lambda leaf: 1.3 * leaf + 0.1, family.x0)
+    slope = jax.jit(jax.jacfwd(lambda theta: family.solve(theta, adjoint=ix.Unrolled(1000))))(family.theta)
+    np.testing.assert_allclose(slope, want, rtol=1e-5, atol=1e-6 * size)
+
+
+@pytest.mark.parametrize("of", FAMILIES)
 def test_lanes_and_single_precision(of):
     family = of(1, np.float32)
     thetas = family.theta + jnp.linspace(0, 0.2, 4, dtype=jnp.float32).reshape(4, *(1,) * family.theta.ndim)

@@ -10,14 +10,15 @@ from .families import FAMILIES
 INTRODUCTION = """# Right or loud
 
 A solver that fails and says so costs an afternoon; one that fails and says "solved" costs a paper. So here are {total}
-problems drawn at random, of {kinds} of the {all} kinds in `benchmarks/silent/families.py`, in each of which a solver
-has been caught at that; half of them in float64 and half in float32. {missing}
+problems drawn at random, of {kinds} kinds (`benchmarks/silent/families.py`), in each of which a solver has been caught
+at that; half of them in float64 and half in float32.{missing}
 
 Every solver has its default method, the tolerance eps^(2/3) of the dtype that is our default, and up to {steps} steps
 (implicitax and SciPy: their default). *Right* is an answer that the solver calls converged, and whose error, found in
 extended precision by NumPy, is at most 1000 times tolerance times condition; *wrong* is one that it calls converged,
-and is not; *loud* is the rest. Raising where there is an answer is a failure too, but one that is seen. SciPy solves
-one problem after the other, and so the first {few} of each group only.
+and is not; *loud* is the rest. Raising where there is an answer is a failure too, but one that is seen. Where A is
+singular no root is *the* root, and a condition above 10⁷ leaves none of the digits of float32: there any point with a
+small R counts as right. SciPy solves one problem after the other, and so the first {few} of each group only.
 
 ```bash
 pip install . jaxopt
@@ -41,8 +42,7 @@ def page(counts: collections.Counter, options: Any, few: int, steps: int) -> str
     text = INTRODUCTION.format(
         total=f"{ours:,}",
         kinds=len(measured),
-        all=len(FAMILIES),
-        missing=f"Not measured yet: {'; '.join(missing)}." if missing else "",
+        missing=f" Not measured yet: {'; '.join(missing)}." if missing else "",
         steps=steps,
         few=few,
         command=f"python -m benchmarks.silent --each {options.each} --seed {options.seed}",

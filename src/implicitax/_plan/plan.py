@@ -73,7 +73,7 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
 def rule_of(problem: Problem, options: Options, summary: Summary) -> Rule:
     """The rule of the derivative under these options."""
     linear_solver, throw, batch_axis = options.linear_solver, options.throw, options.batch_axis
-    check = getattr(options.adjoint, "check", True)
+    check = getattr(options.adjoint, "check", False)
     by_column = options.by_column
     return Rule(problem, linear_solver, throw, summary, batch_axis=batch_axis, by_column=by_column, check=check)
 
