@@ -209,7 +209,7 @@ def reaching(at: Evaluation, proposal: Proposal, farther: Leaves) -> Leaves:
     to be found."""
     step = tuple(map(jnp.abs, _tree.sub(proposal.x, at.x)))
     times = float(jnp.finfo(_tree.work_dtype(at.x)).eps) ** (-1 / 3)
-    endless = [_xla.max_abs(f) > times * _xla.max_abs(r) for f, r in zip(farther, at.residual)]
+    endless = [_tree.max_norm((f,)) > times * _tree.max_norm((r,)) for f, r in zip(farther, at.residual)]
     return tuple(_xla.where(e, jnp.maximum(s, jnp.abs(f)), s) for e, s, f in zip(endless, step, farther))
 
 
