@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._tree import Layout, dtype_of, is_array, is_unknown, path_names
+from .._tree import Layout, dtype_of, is_array, is_differentiable, is_unknown, path_names
 from .raising import mistake
 
 
@@ -100,7 +100,7 @@ def check_constraint(called: Function, constraint: Any) -> None:
 def check_conditions(called: Function, returned: Any) -> None:
     """Whether a constraint returns numbers that can have a derivative."""
     leaves = jax.tree.leaves(returned)
-    wrong = [leaf for leaf in leaves if not (is_unknown(leaf) and jnp.issubdtype(dtype_of(leaf), jnp.inexact))]
+    wrong = [leaf for leaf in leaves if not (is_unknown(leaf) and is_differentiable(leaf))]
     if wrong or not any(np.size(leaf) for leaf in leaves):
         raise TypeError(
             mistake(

@@ -55,7 +55,7 @@ def constrain(problem: Problem, outcome: Outcome, theta: Theta, limits: Limits) 
         return outcome
     value, slope = problem.condition(outcome.x, theta)
     x, slope = _tree.ravel(outcome.x), jnp.abs(slope)
-    tolerance = _tree.ravel(_tree.mul(tuple(map(jnp.ones_like, outcome.x)), limits.tolerance.at(outcome.x)))
+    tolerance = _tree.ravel(limits.tolerance.at(outcome.x))
     allowed = _tree.matvec(slope, 2 * tolerance + _ROUNDING * jnp.finfo(x.dtype).eps * jnp.abs(x))
     unmet = (outcome.status == Status.CONVERGED) & ~jnp.all(jnp.abs(value) <= allowed)
     status = _xla.where(unmet, Status.CONTRADICTION, outcome.status).astype(jnp.int32)

@@ -1,5 +1,6 @@
 """The problem that is solved: what F computes, and all that it depends on."""
 
+from .constraint import Condition as Condition
 from .equations import Equations as Equations
 from .equations import Kind as Kind
 from .equations import Problem as Problem

@@ -41,7 +41,7 @@ from jaxtyping import Array
 from .. import _tree, _xla
 from .._errors import raise_where
 from .._loop import Outcome
-from .._problem import Problem
+from .._problem import Condition, Problem
 from .._solution import Ending, Signs, Status, Summary
 from .._tree import Leaves, is_differentiable
 from .conditions import stay, stay_for_all
@@ -156,10 +156,8 @@ class _Equations(NamedTuple):
     def _constrained(self) -> bool:
         return self.rule.problem.constrained and self.rule.check
 
-    def _conditions(self, x: Leaves, theta_m: Leaves) -> tuple[Leaves, Array, Array]:
-        problem, theta = self.rule.problem, _replace(self.theta, self.moving, theta_m)
-        value, slope = problem.condition(x, theta)
-        return problem.residual(x, theta), value, slope
+    def _condition(self, x: Leaves, theta_m: Leaves) -> Condition:
+        return self.rule.problem.condition(x, _replace(self.theta, self.moving, theta_m))
 
     def product(self, x: Leaves, theta_m: Leaves, u: _Block, transposed: bool) -> _Block:
         """M u or Mᵀ u, (3)."""
@@ -180,7 +178,7 @@ class _Equations(NamedTuple):
         if b.y:
             _, (_, moved) = jax.jvp(self, (x, theta_m), (x_dot, b.theta))
             y_dot = _tree.axpy(1, moved, b.y)
-        holds = not self._constrained or stay(self._conditions, (x, theta_m), (x_dot, b.theta))
+        holds = not self._constrained or stay(self._condition, (x, theta_m), (x_dot, b.theta))
         return _Solved(_Block(b.theta, x_dot, y_dot), ok, null, B_theta, False, jnp.asarray(holds))
 
     def solve_transposed(self, x: Leaves, theta_m: Leaves, scale: Leaves, c: _Block) -> "_Solved":
@@ -193,7 +191,11 @@ class _Equations(NamedTuple):
         A = solve.linearise_transposed(lambda x: self(x, theta_m)[0], x)
         w_x, ok, null = solve.certify(A, right, transpose=True)
         _, moved = pullback((tuple(-leaf for leaf in w_x), c.y))
-        holds = not self._constrained or stay_for_all(self._conditions, (x, theta_m), A, solve)
+        holds = True
+        if self._constrained:
+            solve_for = lambda b: solve._replace(check=None)(A, b, transpose=True)[0]
+            of_theta = lambda w: pullback((tuple(-leaf for leaf in w), _tree.zeros_like(c.y)))[1]
+            holds = stay_for_all(self._condition, (x, theta_m), solve_for, of_theta)
         u = _Block(_tree.axpy(1, moved, c.theta), w_x, c.y)
         return _Solved(u, ok, null, moved, True, jnp.asarray(holds))
 
