@@ -176,8 +176,7 @@ class Row(NamedTuple):
         """Whether the point evaluated, or the one before, is a solution."""
         tolerance = limits.tolerance
         if self.kind == "fixed_point":
-            looked_at = (carry.status == Status.RUNNING) | carry.waiting
-            return *self._fixed_point(at, proposal, judged, tolerance, looked_at=looked_at), None
+            return *self._fixed_point(carry, at, proposal, judged, tolerance), None
         if proposal.weights:
             error = _tree.largest(_tree.mul(proposal.weights, at.residual))
             error = _xla.where(at.finite, error, jnp.inf).astype(self.dtype)
@@ -191,11 +190,14 @@ class Row(NamedTuple):
         return judged._replace(solved=solved), proposal, None
 
     def _fixed_point(
-        self, at: Evaluation, proposal: Proposal, judged: Judged, tolerance: Tolerance, *, looked_at: Bool[Array, ""]
+        self, carry: Carry, at: Evaluation, proposal: Proposal, judged: Judged, tolerance: Tolerance
     ) -> tuple[Judged, Proposal]:
         """Whether x is on its way to infinity, where the residual is small. Lanes that have ended are not looked at."""
         error, no = judged.error, _xla.false_like(at.finite)
-        step = lambda: runs_off(at.x, self.method.reach(at, proposal), at.residual, tolerance)
+        step = lambda: runs_off(
+            at.x, self.method.reach(at, proposal, judged.size / carry.residual), at.residual, tolerance
+        )
+        looked_at = (carry.status == Status.RUNNING) | carry.waiting
         endless = _xla.if_any(judged.solved & looked_at, step, lambda: no) & judged.solved
         judged = judged._replace(
             error=_xla.where(endless, jnp.maximum(error, 2), error),

@@ -195,7 +195,7 @@ class Anderson(AbstractMethod):
         x = _tree.where_seldom(lost, lambda: at.best, x)
         return Proposal(x, following, _xla.where(damping < _SMALLEST_DAMPING, Status.STALLED, Status.RUNNING))
 
-    def reach(self, at: Evaluation, proposal: Proposal) -> Leaves:
+    def reach(self, at: Evaluation, proposal: Proposal, rate: Array) -> Leaves:
         # Also by each difference alone, as far as the residual is along it: together they count the slopes of points
         # far back, of which the step is a mean.
         state = proposal.state

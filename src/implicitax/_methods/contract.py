@@ -186,9 +186,9 @@ class AbstractMethod(eqx.Module):
         """The next point by the plain formula of the method, a smooth function of θ; None if it is not one."""
         return None
 
-    def reach(self, at: Evaluation, proposal: Proposal) -> Leaves:
+    def reach(self, at: Evaluation, proposal: Proposal, rate: Float[Array, ""]) -> Leaves:
         """Of a fixed point that meets the tolerance: how far the one sought may be, by all that the method knows of how
-        the residual changes."""
+        the residual changes. `rate`: by what its size has, since the best point before."""
         return _tree.sub(proposal.x, at.x)
 
     def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:

@@ -1,19 +1,13 @@
 """Plain iteration, with or without damping."""
 
-from typing import NamedTuple
+from typing import Any
 
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from .. import _tree, _xla
 from .._errors.values import check_damping
 from .._tree import Leaves
 from .contract import AbstractMethod, Evaluation, Proposal, Tolerance, reaching
-
-
-class _State(NamedTuple):
-    size: Float[Array, ""]  # of the residual,
-    rate: Float[Array, ""]  # and by what it has decreased in the last step
 
 
 class Picard(AbstractMethod):
@@ -47,19 +41,16 @@ class Picard(AbstractMethod):
     def __check_init__(self) -> None:
         check_damping("Picard", self.damping, "1 is plain iteration, a smaller one takes that part of each step.")
 
-    def init(self, x: Leaves, setting: Array) -> _State:
-        infinite = jnp.asarray(jnp.inf, _tree.work_dtype(x))
-        return _State(infinite, infinite)
+    def init(self, x: Leaves, setting: Array) -> tuple[()]:
+        return ()
 
     def full_step(self, at: Evaluation, tolerance: Tolerance) -> Leaves:
         return _tree.axpy(self.damping, at.residual, at.x)
 
-    def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
-        size = _tree.largest(at.residual)
-        return Proposal(self.full_step(at, tolerance), _State(size, size / state.size))
+    def step(self, at: Evaluation, state: Any, tolerance: Tolerance) -> Proposal:
+        return Proposal(self.full_step(at, tolerance), state)
 
-    def reach(self, at: Evaluation, proposal: Proposal) -> Leaves:
-        # The sum of the geometric series of steps that each are shorter by the last rate.
-        rate = jnp.minimum(proposal.state.rate, 1)
+    def reach(self, at: Evaluation, proposal: Proposal, rate: Array) -> Leaves:
+        # The sum of the geometric series of steps that each are shorter by the rate.
         more = _xla.where(rate < 1, 1 / _xla.where(rate < 1, 1 - rate, 1), 1)
         return reaching(at, proposal, tuple((more * leaf).astype(leaf.dtype) for leaf in at.residual))

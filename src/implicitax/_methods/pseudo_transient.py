@@ -168,7 +168,7 @@ class PseudoTransient(AbstractMethod):
         x = _tree.where(plain, _tree.axpy(1, at.residual, at.x), _tree.axpy(1, _tree.unravel(d, base), base))
         return Proposal(x, following, status)
 
-    def reach(self, at: Evaluation, proposal: Proposal) -> Leaves:
+    def reach(self, at: Evaluation, proposal: Proposal, rate: Array) -> Leaves:
         # A time step so long that it is one of Newton's, but for what A does not determine, as a total.
         r, w = _tree.ravel(at.residual), _tree.ravel(proposal.state.weights)
         h = jnp.asarray(float(jnp.finfo(r.dtype).eps) ** -0.75, r.dtype)
