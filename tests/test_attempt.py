@@ -153,6 +153,15 @@ def wild(x, p):
     return jnp.stack([x[0] ** 3 - p[0] * x[1] + jnp.sin(3 * x[1]), p[1] * jnp.exp(x[0]) - x[1] ** 2 - p[2]])
 
 
+def test_a_step_longer_than_a_small_unknown_does_not_end_it():
+    """Steady states of Markov chains, some of them rarely visited: linear, so that a step or two of Newton's end it."""
+    rates = jnp.exp(1.5 * jnp.asarray(np.random.default_rng(3).normal(size=(300, 3, 3))))
+    F, total = lambda x, P: P @ x, lambda x, P: x.sum() - 1
+    solve = lambda P: ix.fixed_point(F, jnp.full(3, 1 / 3), P, constraint=total)
+    sol = jax.jit(jax.vmap(solve))(rates / rates.sum(axis=1, keepdims=True))
+    assert np.mean(np.asarray(sol.nfev) < 12) > 0.95
+
+
 def test_a_root_of_few_unknowns_begins_with_newtons_steps():
     """x² = a from its own neighbourhood: quadratic, so as many evaluations as the closed form of Newton's iteration."""
     sol = ix.root(lambda x, a: x**2 - a, jnp.array([1.5, 1.5]), jnp.array([2.0, 3.0]))
