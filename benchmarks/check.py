@@ -15,13 +15,11 @@ Measured on 2026-11-27, 2 cores (x86-64), JAX 0.10.2, in microseconds:
 | n = 5000, Krylov  | 602   | 1,263            | 2,291 | 1.81  |
 """
 
-import time
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import implicitax as ix
+from interleaved import medians
 
 REPEATS = 101
 
@@ -55,15 +53,7 @@ def main():
         every = jax.vmap if jnp.ndim(a) else lambda f: f
         solve = lambda a, b, F=F, x0=x0: ix.fixed_point(F, x0, a, b).x
         programs = [jax.jit(every(f)) for f in (solve, gradient(F, x0, False), gradient(F, x0, True))]
-        times = [[] for _ in programs]
-        for program in programs:
-            jax.block_until_ready(program(a, b))
-        for _ in range(REPEATS):
-            for program, found in zip(programs, times):
-                start = time.perf_counter()
-                jax.block_until_ready(program(a, b))
-                found.append(time.perf_counter() - start)
-        alone, without, with_ = (np.median(found) * 1e6 for found in times)
+        alone, without, with_ = medians(programs, a, b, repeats=REPEATS)
         print(f"| {name} | {alone:,.0f} | {without:,.0f} | {with_:,.0f} | {with_ / without:.2f} |", flush=True)
 
 

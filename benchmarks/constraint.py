@@ -21,13 +21,14 @@ Without it, Newton's steps of the first attempt (n = 3) meet a singular A. The c
 is when the derivative of the iteration itself is cheap.
 """
 
-import time
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import implicitax as ix
+from interleaved import medians
 
 REPEATS = 51
 
@@ -61,18 +62,6 @@ def guess(theta):
     return jnp.full(len(theta), 1 / len(theta))
 
 
-def median_times(programs, theta):
-    times = [[] for _ in programs]
-    for program in programs:
-        jax.block_until_ready(program(theta))
-    for _ in range(REPEATS):
-        for program, found in zip(programs, times):
-            start = time.perf_counter()
-            jax.block_until_ready(program(theta))
-            found.append(time.perf_counter() - start)
-    return [np.median(found) * 1e6 for found in times]
-
-
 def main():
     jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(0)
@@ -87,8 +76,9 @@ def main():
         values = [every(f) for f in (by_constraint, without, by_hand)]
         slopes = [every(first(f)) for f in (by_constraint, by_hand, unrolled(steps))]
         exact = every(first(lambda theta: by_hand(theta, rtol=1e-14, atol=0.0)))(theta)
+        times = functools.partial(medians, repeats=REPEATS)
         error = float(jnp.max(jnp.abs(slopes[0](theta) - exact)) / jnp.max(jnp.abs(exact)))
-        figures = " | ".join(f"{each:,.0f}" for each in (*median_times(values, theta), *median_times(slopes, theta)))
+        figures = " | ".join(f"{each:,.0f}" for each in (*times(values, theta), *times(slopes, theta)))
         print(f"| n = {n}{f', {lanes} chains' if lanes > 1 else ''} | {figures} | {error:.0e} |", flush=True)
 
 

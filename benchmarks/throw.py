@@ -20,9 +20,9 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import implicitax as ix
+from interleaved import medians
 
 REPEATS = 301
 
@@ -42,7 +42,7 @@ def main():
         ("value x 1000", jax.vmap, lanes),
         ("jacrev x 1000", lambda f: jax.vmap(jax.jacrev(f)), lanes),
     ):
-        programs, compile_time, times = [], [], ([], [])
+        programs, compile_time = [], []
         for throw in (False, True):
             solve = lambda a, throw=throw: ix.fixed_point(F, x0, a, 3.0, throw=throw).x
             # Called as a user calls it: JAX starts a program that was compiled ahead of time in a slower way.
@@ -51,14 +51,8 @@ def main():
             start = time.perf_counter()
             lowered.compile()
             compile_time.append(time.perf_counter() - start)
-            jax.block_until_ready(program(alpha))
             programs.append(program)
-        for _ in range(REPEATS):
-            for program, found in zip(programs, times):
-                start = time.perf_counter()
-                jax.block_until_ready(program(alpha))
-                found.append(time.perf_counter() - start)
-        without, with_ = (np.median(found) * 1e6 for found in times)
+        without, with_ = medians(programs, alpha, repeats=REPEATS)
         row = f"{name:16s} {without:14.1f} {with_:18.1f} {with_ / without:10.2f}"
         print(f"{row} {compile_time[0]:17.2f} {compile_time[1]:6.2f}")
 
