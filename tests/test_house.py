@@ -32,7 +32,7 @@ ROOMS = (
 FILES = {
     "_tree": ("arithmetic", "layout"),
     "_errors": ("raising", "problem", "keywords", "values", "sweep"),
-    "_problem": ("constraint", "equations", "fingerprint", "trace"),
+    "_problem": ("constraint", "equations", "content", "trace"),
     "_linear": ("neumann", "dense", "gmres", "krylov", "small_lu", "linearise", "differences", "trust", "solve"),
     "_methods": (
         *("contract", "picard", "anderson", "broyden", "newton", "newton_krylov"),

@@ -9,11 +9,12 @@ from jax.core import Tracer, eval_jaxpr
 from jaxtyping import PyTree
 from typing_extensions import Unpack
 
+from . import _xla
 from ._errors import mistake, needs_value
 from ._errors.keywords import check_never_unrolled
 from ._loop import Limits, judge
 from ._plan import JudgedKeywords, Wanted, complete, declares, rule_of, tolerances
-from ._problem import Call, Kind, hoist, reachable
+from ._problem import Call, Kind, hoist
 from ._rule import Found, Unrolled, attach, frozen
 from ._solve import Inputs, Job, compiled, conclude
 
@@ -84,10 +85,10 @@ def _decorate(call: Call, wanted: Wanted, solver: Solver) -> Solver:
     def solve(x0: PyTree, *args: Any) -> PyTree:
         """What the solver returns, judged, with its derivative."""
         x = _run_opaque(call.caller, solver, x0, args)
-        problem, theta, leaves = hoist(call._replace(x0=x, args=args, constraint=wanted.constraint))
-        program = compiled(_judge, problem, wanted)
-        found = program.run(Inputs(theta, leaves, tolerances(problem, wanted)))
-        return conclude(problem, program, found).x
+        hoisted = hoist(call._replace(x0=x, args=args, constraint=wanted.constraint))
+        program = compiled(_judge, hoisted.problem, wanted)
+        found = program.run(Inputs(hoisted.theta, hoisted.x0, tolerances(hoisted.problem, wanted)))
+        return conclude(hoisted, program, found).x
 
     return solve
 
@@ -102,11 +103,20 @@ def _judge(job: Job, inputs: Inputs) -> Found:
 def _run_opaque(caller: str, solver: Solver, x0: PyTree, args: tuple[Any, ...]) -> PyTree:
     """What `solver` returns, with no derivative, neither by its arguments nor by what it closes over."""
     x0, args = frozen((x0, args))
-    tracers = [leaf for leaf in jax.tree.leaves((x0, args, reachable(solver))) if isinstance(leaf, Tracer)]
-    if not tracers:
-        return solver(x0, *args)
+    leaves = jax.tree.leaves((x0, args))
+    if not any(isinstance(leaf, Tracer) for leaf in leaves) and not _xla.staged():
+        try:
+            x = solver(x0, *args)
+            if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(x)):
+                return x
+        except jax.errors.JAXTypeError:  # NumPy was given what is traced
+            pass
+        except ValueError as error:
+            if "do not support JVP" not in str(error):  # a callback was
+                raise
+    # It reads what is being differentiated or mapped: as one function of all that, which then has no derivative.
     try:
-        closed, shape = jax.make_jaxpr(solver, return_shape=True)(x0, *args)
+        closed, shape = jax.make_jaxpr(lambda *all_: solver(*all_), return_shape=True)(x0, *args)
     except needs_value as error:
         raise TypeError(
             mistake(
@@ -117,5 +127,4 @@ def _run_opaque(caller: str, solver: Solver, x0: PyTree, args: tuple[Any, ...]) 
                 "Wrap the body in `jax.pure_callback`.",
             )
         ) from error
-    leaves = jax.tree.leaves((x0, args))
     return jax.tree.unflatten(jax.tree.structure(shape), eval_jaxpr(closed.jaxpr, frozen(closed.consts), *leaves))

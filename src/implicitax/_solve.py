@@ -16,7 +16,7 @@ from ._errors import ConvergenceError, raise_where
 from ._loop import Bounds, Limits, Outcome, Search, attempt, confirm, iterate, judge
 from ._methods import AbstractMethod, Tolerance, foreign
 from ._plan import Keywords, Options, Wanted, box, complete, decide, declares, rule_of, summarise, tolerances
-from ._problem import Call, Problem, Theta, hoist
+from ._problem import Call, Hoisted, Problem, Theta, hoist
 from ._rule import Found, Unrolled, attach, correct, frozen, unroll
 from ._solution import Ending, Solution, Status, Summary
 from ._tree import Leaves
@@ -152,7 +152,7 @@ class Program(NamedTuple):
     arrays: Options  # those that the options hold
     summary: Summary
     compiled: Callable[[Options, Inputs], Found]
-    structure: list[Any]  # of its Solutions, once one has been made
+    structures: dict[Any, Any]  # of its Solutions, by those of what is in them
 
     def run(self, inputs: Inputs) -> Found:
         return self.compiled(self.arrays, inputs)
@@ -161,11 +161,12 @@ class Program(NamedTuple):
 def solve(call: Call, keywords: Any) -> Solution:
     """Problem, plan, the compiled solve, the Solution."""
     wanted = complete(call.caller, keywords)
-    problem, theta, x0 = hoist(call._replace(has_aux=wanted.has_aux, constraint=wanted.constraint))
+    hoisted = hoist(call._replace(has_aux=wanted.has_aux, constraint=wanted.constraint))
+    problem = hoisted.problem
     program = compiled(run, problem, wanted)
     limits = tolerances(problem, wanted), box(problem, program.options, wanted.bounds)
-    found = program.run(Inputs(theta, x0, *limits))
-    return conclude(problem, program, found)
+    found = program.run(Inputs(hoisted.theta, hoisted.x0, *limits))
+    return conclude(hoisted, program, found)
 
 
 def run(job: Job, inputs: Inputs) -> Found:
@@ -223,11 +224,11 @@ def _compile(function: Callable[[Job, Inputs], Found], problem: Problem, wanted:
         def compiled(arrays: Options, inputs: Inputs) -> Found:
             return function(Job(problem, eqx.combine(arrays, static), summary), inputs)
 
-        problem.compiled[key] = summary, compiled, []
+        problem.compiled[key] = summary, compiled, {}
     return Program(options, arrays, *problem.compiled[key])
 
 
-def conclude(problem: Problem, program: Program, found: Found, mesh: Mesh | None = None) -> Solution:
+def conclude(hoisted: Hoisted, program: Program, found: Found, mesh: Mesh | None = None) -> Solution:
     """The Solution; under `throw=True` an error if it is none. `mesh`: over which the solves are split."""
     x, aux, summary, throw = found.x, found.aux, program.summary, program.options.throw
     status, nit, nfev, residual, component, history = found.outcome[1:]
@@ -238,13 +239,14 @@ def conclude(problem: Problem, program: Program, found: Found, mesh: Mesh | None
 
         numbers = status, nit, residual, component
         x, aux = raise_where(status != Status.CONVERGED, (x, aux), text, *numbers, mesh=mesh)
-    aux = None if problem.aux is None else problem.aux.put(aux)
-    fields = problem.state.put(x), aux, status, nit, nfev, residual, component, found.error, summary, history
-    if program.structure:  # cheaper than the constructor of a module, which a call outside `jit` would notice
-        sol = jax.tree.unflatten(program.structure[0], jax.tree.leaves(fields))
+    aux = None if hoisted.aux is None else hoisted.aux.put(aux)
+    fields = hoisted.state.put(x), aux, status, nit, nfev, residual, component, found.error, summary, history
+    leaves, structure = jax.tree.flatten(fields)
+    if structure in program.structures:  # cheaper than the constructor of a module, which one would notice
+        sol = jax.tree.unflatten(program.structures[structure], leaves)
     else:
         sol = Solution(*fields)
-        program.structure.append(jax.tree.structure(sol))
+        program.structures[structure] = jax.tree.structure(sol)
     if throw and not isinstance(status, Tracer) and np.any(_on_host(status) != Status.CONVERGED):
         ending = Ending(*map(_on_host, (status, nit, residual, component)))
         raise ConvergenceError(f"`{summary.caller}`: {summary.describe(ending)}")

@@ -13,6 +13,7 @@ import equinox.internal as eqxi
 import jax
 import jax.extend.core as jex_core
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool
 
 # What XLA on CPU makes of a small program ---------------------------------------------------------------------------
@@ -128,6 +129,11 @@ def threads_wanted(mesh: jax.sharding.Mesh) -> int:
 def named_axes() -> bool:
     """Whether this is inside a `vmap` or `shard_map` with named axes."""
     return bool(jex_core.unsafe_get_axis_names_DO_NOT_USE())
+
+
+def staged() -> bool:
+    """Whether what is computed here is compiled later: inside `jit`, or a loop or branch of JAX."""
+    return isinstance(jax.lax.convert_element_type(0.0, jnp.float32), Tracer)
 
 
 def varying(values: Any, sources: Sequence[Any]) -> Any:

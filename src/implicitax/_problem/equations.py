@@ -38,10 +38,10 @@ class Problem:
     jaxpr: Any  # (x, theta) -> (F(x) or R(x), aux, condition); theta beyond `num_traced` enters as its constants
     num_traced: int
     complex_closed: tuple[bool, ...]
-    state: Layout
+    state: Layout  # without the leaves that are not arrays, which may be others in each call
     x_struct: tuple[jax.ShapeDtypeStruct, ...]
     paths: tuple[str, ...]  # one a real leaf of the state
-    aux: Layout | None
+    has_aux: bool = False  # whether F returns a pair (value, aux)
     constrained: bool = False  # whether one of a family of fixed points is meant, which a condition tells
     # What `_solve.py` has decided about this problem, and compiled for it.
     plans: dict[Any, Any] = field(default_factory=dict)

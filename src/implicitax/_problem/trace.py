@@ -1,19 +1,18 @@
-"""From the user's function to a `Problem`: F is traced once, and not called again.
+"""From the user's function to a `Problem`: F is traced in each call, and what was traced finds what it was compiled to.
 
-What F reads besides its state, its own leaves, `*args`, and arrays or tracers it closes over, becomes one tuple
-`theta`; what remains is a jaxpr without constants, `(theta, x) -> F(x)`, which every later stage evaluates: the loop,
-the Jacobian, the derivative.
+What F reads besides its state, its own leaves, `*args`, arrays or tracers it closes over, and numbers, becomes one
+tuple `theta`; what remains is a jaxpr without constants, `(theta, x) -> F(x)`, which every later stage evaluates: the
+loop, the Jacobian, the derivative. It is the same as one before if their contents are (`content.py`): so F is what it
+is now, whatever it reads and wherever it reads it, and a function that is made anew in each call is not compiled anew.
 """
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from .. import _tree, _xla
 from .._errors import needs_value
@@ -28,8 +27,8 @@ from .._errors.problem import (
 )
 from .._tree import Layout, Leaves, is_complex, is_dynamic, is_number, is_unknown, path_names, shape_of, to_real
 from .constraint import condition, correction
+from .content import HoldsTracer, Incomparable, content, lift
 from .equations import Kind, Problem, Theta
-from .fingerprint import fingerprint, same
 
 
 class Call(NamedTuple):
@@ -49,11 +48,13 @@ class Call(NamedTuple):
 
 
 class Hoisted(NamedTuple):
-    """The problem, all that F depends on, and the guess as real leaves."""
+    """The problem, all that F depends on, the guess as real leaves, and how x and aux are put together."""
 
     problem: Problem
     theta: Theta
     x0: Leaves
+    state: Layout
+    aux: Layout | None
 
 
 class _Taken(NamedTuple):
@@ -63,37 +64,34 @@ class _Taken(NamedTuple):
     traced: Theta
     state: Layout
     x: Leaves
-    readers: tuple[Any, ...]  # the Python functions that a trace of F runs
 
 
-@dataclass(frozen=True, eq=False)
-class _Traced:
-    """What is kept of a trace."""
+class _Traced(NamedTuple):
+    """What a trace of F has found."""
+
+    closed: Any  # the jaxpr and its constants
+    x: Leaves  # the guess, in the dtypes of F
+    returned: Any  # what F returns, by shapes and dtypes
+    outputs: int  # leaves of its value
+    aux: Layout
+
+
+class _Kept(NamedTuple):
+    """A problem that may come again."""
 
     problem: Problem
-    consts: tuple[Any, ...]  # the arrays that F closed over
-    meaning: list[Any]  # fingerprint of F when it was traced
-
-    @property
-    def nbytes(self) -> int:
-        return sum(getattr(const, "nbytes", 0) for const in self.consts)
+    settled: set[Any]  # the guesses, by what is known of their dtypes, of which it is right
 
 
-_CACHE: OrderedDict[Any, _Traced] = OrderedDict()  # the most recently used last
-_CACHE_SIZE, _CACHE_BYTES = 256, 2**30
-
-
-def _remember(key: Any, entry: _Traced) -> None:
-    """Keeps a trace, and forgets old ones: arrays that their functions close over live as long as they do."""
-    _CACHE.pop(key, None)
-    _CACHE[key] = entry
-    held = sum(kept.nbytes for kept in _CACHE.values())
-    while len(_CACHE) > 1 and (len(_CACHE) > _CACHE_SIZE or held > _CACHE_BYTES):
-        held -= _CACHE.popitem(last=False)[1].nbytes
+_CACHE: OrderedDict[Any, OrderedDict[Any, _Kept]] = OrderedDict()  # the most recently used last
+_CACHE_SIZE = 256
+_VARIANTS = 8  # of a problem, by objects that can be compared by identity only
+_DTYPES: OrderedDict[Any, Any] = OrderedDict()  # of a guess of Python numbers, last time: to be tried first
+_WARNED: set[str] = set()
 
 
 def hoist(call: Call) -> Hoisted:
-    """The problem, theta, and x0 as real leaves. Traces F only if this F was not seen with these shapes."""
+    """The problem, theta, and x0 as real leaves. Traces F."""
     check_guess(call.function, call.F, call.x0)
     check_constraint(call.function, call.constraint)
     try:
@@ -111,80 +109,170 @@ def _hoist(call: Call, dynamic: Callable[[Any], bool]) -> Hoisted:
         for leaf in x
     )
     traced = _xla.varying(traced, (*traced, *x))
-    avals = tuple((leaf.shape, leaf.dtype, leaf.weak_type) for leaf in map(jax.typeof, (*x, *traced)))
-    layouts = outer.cache_key(), state.cache_key()
-    key = (call.kind, call.caller, call.has_aux, call.constraint is None, *layouts, avals, jnp.result_type(float))
-
-    readers = (*_readers(call.F, outer), call.constraint)
-    entry = _CACHE.get(key)
-    if entry is None or not same(entry.meaning, fingerprint(*readers)):
-        entry = _trace(call, _Taken(outer, traced, state, x, readers))
-        # Inside a `vmap` or `shard_map` with named axes a trace of F holds only there.
-        if not any(isinstance(const, Tracer) for const in entry.consts) and not _xla.named_axes():
-            _remember(key, entry)
-    elif key in _CACHE:
-        _CACHE.move_to_end(key)
-    structs = entry.problem.x_struct
-    x = tuple(leaf if leaf.dtype == struct.dtype else leaf.astype(struct.dtype) for leaf, struct in zip(x, structs))
-    theta = (*traced, *to_real(entry.consts))
-    return Hoisted(entry.problem, theta, _xla.varying(x, theta))
+    found, problem = _find(call, _Taken(outer, traced, state, x))
+    theta = (*traced, *to_real(found.closed.consts))
+    return Hoisted(problem, theta, _xla.varying(found.x, theta), state, found.aux if call.has_aux else None)
 
 
-def _readers(F: Any, outer: Layout) -> tuple[Any, ...]:
-    """The Python functions that a trace of F runs. A module itself is new in each call, its methods are not."""
-    methods = (getattr(F, "__func__", None), vars(type(F)).get("__call__"))
-    return tuple(item for item in (*methods, *outer.static) if callable(item) and not isinstance(item, eqx.Module))
+def _find(call: Call, taken: _Taken) -> tuple[_Traced, Problem]:
+    """A trace of F, and the problem that it is: one that is known, or a new one."""
+    given = tuple(map(_weakly, taken.x)), tuple(map(_weakly, taken.traced))
+    weak = given if any(jax.typeof(leaf).weak_type for leaf in taken.x) else None
+    dtypes = _DTYPES.get(weak)
+    if dtypes is not None:  # or it would have to be traced with weak types first
+        found = _trace(call, taken._replace(x=tuple(map(jnp.asarray, taken.x, dtypes))))
+        kept = _known(_key(call, taken, found))
+        if kept is not None and weak in kept.settled:
+            _check(call, taken, found, known=True)
+            return found, kept.problem
+    found = _settle(call, taken)
+    key = _key(call, taken, found)
+    kept = _known(key)
+    _check(call, taken, found, known=kept is not None)
+    if kept is None:
+        kept = _Kept(_problem(call, taken, found), set())
+        _remember(call, key, kept)
+    if weak is not None:
+        kept.settled.add(weak)
+        _DTYPES[weak] = tuple(leaf.dtype for leaf in found.x)
+        _forget(_DTYPES, _CACHE_SIZE)
+    return found, kept.problem
+
+
+def _known(key: Any) -> _Kept | None:
+    if key is None or key[0] not in _CACHE:
+        return None
+    _CACHE.move_to_end(key[0])
+    return _CACHE[key[0]].get(key[1])
+
+
+def _remember(call: Call, key: Any, kept: _Kept) -> None:
+    if key is None:
+        return
+    variants = _CACHE.setdefault(key[0], OrderedDict())
+    variants[key[1]] = kept
+    if len(variants) > _VARIANTS:
+        what = ", ".join(sorted({type(item.value).__name__ for item in key[1]}))
+        _warn(call, f"holds objects ({what}) that are made anew in each call, and are equal to nothing else")
+    _forget(variants, _VARIANTS)
+    _forget(_CACHE, _CACHE_SIZE)
+
+
+def _forget(memory: OrderedDict[Any, Any], size: int) -> None:
+    while len(memory) > size:
+        memory.popitem(last=False)
+
+
+def _warn(call: Call, why: str) -> None:
+    """Once, that each call compiles; not inside `jit`, where it does not."""
+    if why in _WARNED or _xla.staged():
+        return
+    _WARNED.add(why)
+    function = call.function
+    warnings.warn(
+        f"`{call.caller}`: what was traced of {function.letter} {why}. So it is compiled anew in each call outside "
+        f"`jit`. Wrap {function.letter}, or what in it is meant, in `jax.jit`, once and not in each call.",
+        stacklevel=2,
+    )
+
+
+def _weakly(leaf: Any) -> Any:
+    aval = jax.typeof(leaf)
+    return aval.shape, aval.dtype, aval.weak_type
+
+
+def _settle(call: Call, taken: _Taken) -> _Traced:
+    """The trace in which the leaves of x that are Python numbers have the dtypes that F gives them.
+
+    Which may be known only once others have theirs: a strong dtype for the weak leaves that come out of F strong, or,
+    if there are none, for all.
+    """
+    found = _trace(call, taken)
+    while any(weak := [jax.typeof(leaf).weak_type for leaf in found.x]):
+        value = found.closed.out_avals
+        strong = [not out.weak_type and jnp.issubdtype(out.dtype, jnp.floating) for out in value[: len(weak)]]
+        settles = [w and s for w, s in zip(weak, strong)] if found.outputs == len(weak) else []
+        if any(settles):
+            x = (jnp.asarray(leaf, out.dtype) if ok else leaf for leaf, out, ok in zip(found.x, value, settles))
+        else:
+            x = (jax.lax.convert_element_type(leaf, leaf.dtype) for leaf in found.x)
+        found = _trace(call, taken._replace(x=tuple(x)))
+    if _xla.named_axes():
+        found = _trace(call, taken._replace(x=_xla.varying(found.x, (*taken.traced, *found.closed.consts))))
+    return found
 
 
 def _trace(call: Call, taken: _Taken) -> _Traced:
-    state, x, traced = taken.state, taken.x, taken.traced
+    """F, traced at x; through a function that is new each time, since JAX remembers what it has traced."""
     seen: dict[str, Any] = {}
 
-    def flat(x: Leaves, *traced: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    def flat(x: Leaves, *traced: Any) -> tuple[Any, ...]:
         F, args = taken.outer.put(traced)
-        out = F(state.put(x), *args)
+        out = F(taken.state.put(x), *args)
         seen["returned"] = jax.tree.map(shape_of, out)
         out, aux = out if call.has_aux and isinstance(out, tuple) and len(out) == 2 else (out, None)
         _, value = Layout.take(out)
+        seen["outputs"] = len(value)
         seen["aux"], aux_leaves = Layout.take(aux)
         if call.constraint is None:
-            return value, aux_leaves
-        found = condition(lambda x: _conditions(call, state.put(x), args), x)
+            return *value, *aux_leaves
+        found = condition(lambda x: _conditions(call, taken.state.put(x), args), x)
         if [leaf.shape for leaf in value] == [leaf.shape for leaf in x]:  # or an error is to be raised below
             change = _tree.unravel(correction(found), value)
             value = tuple((vi - ci).astype(vi.dtype) for vi, ci in zip(value, change))
-        return value, (*aux_leaves, *found)
+        return *value, *aux_leaves, *found
 
-    # Leaves of x that are Python numbers take the dtype that F gives them, which may be known only once others have.
-    closed, (value, _) = jax.make_jaxpr(flat, return_shape=True)(x, *traced)
-    while any(jax.typeof(leaf).weak_type for leaf in x):
-        x = _settle(x, value)
-        closed, (value, _) = jax.make_jaxpr(flat, return_shape=True)(x, *traced)
+    closed = jax.make_jaxpr(flat)(taken.x, *taken.traced)
+    return _Traced(closed if _xla.staged() else lift(closed), taken.x, **seen)
 
-    if _xla.named_axes():
-        x = _xla.varying(x, (*traced, *closed.consts))
-        closed = jax.make_jaxpr(flat)(x, *traced)
 
-    x_struct = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in x)
-    returned = seen["returned"]
+def _check(call: Call, taken: _Taken, found: _Traced, known: bool) -> None:
+    """Whether F gives back what it was given. Of a problem that is known only its structure may be another one."""
+    returned = found.returned
     if call.has_aux:
         check_pair(call.function, returned)
         returned = returned[0]
-    check_output(call.function, returned, call.x0, state, x_struct)
-    check_dependence(call.function, closed.jaxpr, len(x_struct))
-    problem = Problem(
+    structs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in found.x)
+    if not known or found.outputs != len(structs) or jax.tree.structure(returned) != taken.state.treedef:
+        check_output(call.function, returned, call.x0, taken.state, structs)
+    if not known:
+        check_dependence(call.function, found.closed.jaxpr, len(found.x))
+
+
+def _key(call: Call, taken: _Taken, found: _Traced) -> Any:
+    """By which the problem is found again, and which variant of it; None if it must not be kept."""
+    # Inside a `vmap` or `shard_map` with named axes a trace of F holds only there.
+    if _xla.named_axes():
+        return None
+    try:
+        structure, same = content(found.closed)
+    except HoldsTracer:
+        return None
+    except Incomparable as reason:
+        return _warn(call, f"has {reason} of which nobody can say whether it is the same the next time")
+    complex_ = tuple(map(is_complex, found.closed.consts))
+    kind = call.kind, call.caller, call.constraint is None, call.has_aux, jnp.result_type(float)
+    key = (*kind, taken.state.bare, complex_, len(taken.traced), structure), same
+    try:
+        hash(key)
+    except TypeError:
+        return _warn(call, "has parameters that cannot be compared")
+    return key
+
+
+def _problem(call: Call, taken: _Taken, found: _Traced) -> Problem:
+    return Problem(
         kind=call.kind,
         caller=call.caller,
-        jaxpr=closed.jaxpr,
-        num_traced=len(traced),
-        complex_closed=tuple(is_complex(const) for const in closed.consts),
-        state=state,
-        x_struct=x_struct,
-        paths=_real_paths(state, call.x0),
-        aux=seen["aux"] if call.has_aux else None,
+        jaxpr=found.closed.jaxpr,
+        num_traced=len(taken.traced),
+        complex_closed=tuple(map(is_complex, found.closed.consts)),
+        state=taken.state.bare,
+        x_struct=tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in found.x),
+        paths=_real_paths(taken.state, call.x0),
+        has_aux=call.has_aux,
         constrained=call.constraint is not None,
     )
-    return _Traced(problem, tuple(closed.consts), fingerprint(*taken.readers))
 
 
 def _conditions(call: Call, x: Any, args: tuple[Any, ...]) -> Any:
@@ -192,16 +280,6 @@ def _conditions(call: Call, x: Any, args: tuple[Any, ...]) -> Any:
     returned = call.constraint(x, *args)
     check_conditions(call.function, returned)
     return _tree.ravel(tuple(map(jnp.asarray, Layout.take(returned)[1])))
-
-
-def _settle(x: Leaves, value: Any) -> Leaves:
-    """x with a strong dtype for the weak leaves that come out of F strong, or, if there are none, for all."""
-    weak = [jax.typeof(leaf).weak_type for leaf in x]
-    strong = [not out.weak_type and jnp.issubdtype(out.dtype, jnp.floating) for out in value]
-    if len(value) == len(x) and any(w and s for w, s in zip(weak, strong)):
-        dtypes = [out.dtype if w and s else None for out, w, s in zip(value, weak, strong)]
-        return tuple(leaf if dtype is None else jnp.asarray(leaf, dtype) for leaf, dtype in zip(x, dtypes))
-    return tuple(jax.lax.convert_element_type(leaf, leaf.dtype) for leaf in x)
 
 
 def _real_paths(state: Layout, x0: Any) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def attach(rule: Rule, theta: Leaves, outcome: Outcome, limits: Limits, asked: A
     correction = error = None
     if asked.polish or asked.error_estimate:
         correction, error = correct(rule, frozen(theta), outcome, limits, asked.linear_solver)
-    aux = () if problem.aux is None else frozen(problem.evaluate(outcome.x, frozen(theta))[1])
+    aux = () if not problem.has_aux else frozen(problem.evaluate(outcome.x, frozen(theta))[1])
     y = tuple(filter(is_differentiable, aux))
     scale = _scale(rule.linear_solver, outcome.x, limits)
     x, y = differentiable(rule, Constants(outcome, y, scale, correction if asked.polish else None), theta)

@@ -90,7 +90,8 @@ def sweep(
     wanted = complete("sweep", keywords, SharedKeywords)
     lanes, function, guess = find_lanes(F, x0, args, in_axes)
     F_one, args_one = function.one()
-    problem, theta, x = hoist(Call(kind, "sweep", F_one, guess.one(), args_one, wanted.has_aux, wanted.constraint))
+    hoisted = hoist(Call(kind, "sweep", F_one, guess.one(), args_one, wanted.has_aux, wanted.constraint))
+    problem, theta, x = hoisted[:3]
 
     all_lanes = _all_lanes(problem, theta, x, function, guess)
     mesh = choose_mesh(mesh, (*all_lanes.theta, *all_lanes.x))
@@ -107,7 +108,7 @@ def sweep(
     if mesh is not None:
         inputs = jax.tree.map(functools.partial(_move, mesh), inputs)
     found = _report(chunked, lanes, program, inputs) if progress else program.run(inputs)
-    return conclude(problem, program, found, mesh)
+    return conclude(hoisted, program, found, mesh)
 
 
 class _AllLanes(NamedTuple):

@@ -91,19 +91,10 @@ class Layout:
                 repeated.extend([value] * (2 if next(pairs) else 1))
         return tuple(repeated)
 
-    def cache_key(self) -> tuple[Any, ...]:
-        """Equal for layouts that stand for the same computation; 1, 1.0 and True differ, -0.0 and 0.0 too."""
-        return (self.treedef, tuple(map(_key, self.static)), self.complex_)
-
-
-def _key(leaf: Any) -> Any:
-    if isinstance(leaf, float | complex):
-        return type(leaf), repr(leaf)
-    try:
-        hash(leaf)
-    except TypeError:
-        return type(leaf), id(leaf)
-    return type(leaf), leaf
+    @property
+    def bare(self) -> "Layout":
+        """The same without the leaves that are not arrays: equal for pytrees of one structure."""
+        return Layout(self.treedef, tuple(leaf is self.ARRAY and leaf for leaf in self.static), self.complex_)
 
 
 def path_names(tree: Any, root: str = "x0") -> list[str]:
