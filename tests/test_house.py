@@ -32,14 +32,14 @@ ROOMS = (
 FILES = {
     "_tree": ("arithmetic", "layout"),
     "_errors": ("raising", "problem", "keywords", "values", "sweep"),
-    "_problem": ("constraint", "equations", "content", "trace"),
+    "_problem": ("constraint", "equations", "content", "numbers", "trace"),
     "_linear": ("neumann", "dense", "gmres", "krylov", "small_lu", "linearise", "differences", "trust", "solve"),
     "_methods": (
         *("contract", "picard", "anderson", "broyden", "newton", "newton_krylov"),
         *("trust_region", "rungs", "ladder", "pseudo_transient", "foreign"),
     ),
     "_loop": ("bounds", "watch", "verdict", "evaluate", "row", "batch", "loop", "judge", "attempt"),
-    "_rule": ("adjoints", "rows", "conditions", "implicit", "attach"),
+    "_rule": ("adjoints", "rows", "conditions", "block", "system", "implicit", "attach"),
     "_plan": ("keywords", "auto", "plan", "limits"),
     "_sweep": ("lanes", "chunks", "sweep"),
     "_diagnose": (

@@ -15,7 +15,7 @@ from ._errors.keywords import check_never_unrolled
 from ._loop import Limits, judge
 from ._plan import JudgedKeywords, Wanted, complete, declares, rule_of, tolerances
 from ._problem import Call, Kind, hoist
-from ._rule import Found, Unrolled, attach, frozen
+from ._rule import Found, Unrolled, frozen, settle
 from ._solve import Inputs, Job, compiled, conclude
 
 Solver = Callable[..., PyTree]
@@ -96,8 +96,8 @@ def _decorate(call: Call, wanted: Wanted, solver: Solver) -> Solver:
 def _judge(job: Job, inputs: Inputs) -> Found:
     problem, options, _ = job
     limits = Limits.of(frozen(inputs.x0), inputs.tolerance)
-    outcome = judge(problem, frozen(inputs.theta), limits, options.judged_by)
-    return attach(rule_of(*job), inputs.theta, outcome, limits, options.asked)
+    outcome = judge(problem, inputs.theta, limits, options.judged_by)
+    return settle(rule_of(*job), inputs.theta, outcome, limits, options.asked)
 
 
 def _run_opaque(caller: str, solver: Solver, x0: PyTree, args: tuple[Any, ...]) -> PyTree:

@@ -134,6 +134,10 @@ class Summary(eqx.Module):
             index -= count
         return "an unknown component"
 
+    def of_failure(self, *numbers: Any) -> str:
+        """The message of an error."""
+        return f"`{self.caller}`: {self.describe(Ending(*numbers))}"
+
     def describe(self, ending: Ending, text: str | None = None) -> str:
         """The message of a solve; for arrays, one value a lane, of the first lane that failed. `text`: instead of that
         of its status."""

@@ -5,20 +5,17 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import numpy as np
-from jax.core import Tracer
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 from typing_extensions import Unpack
 
-from ._errors import ConvergenceError, raise_where
+from ._errors import raise_where
 from ._loop import Bounds, Limits, Outcome, Search, attempt, confirm, iterate, judge
 from ._methods import AbstractMethod, Tolerance, foreign
 from ._plan import Keywords, Options, Wanted, box, complete, decide, declares, rule_of, summarise, tolerances
 from ._problem import Call, Hoisted, Problem, Theta, hoist
-from ._rule import Found, Unrolled, attach, correct, frozen, unroll
-from ._solution import Ending, Solution, Status, Summary
+from ._rule import Found, Rule, Unrolled, correct, differentiable, frozen, settle, unroll
+from ._solution import Solution, Summary
 from ._tree import Leaves
 
 
@@ -151,11 +148,16 @@ class Program(NamedTuple):
     options: Options
     arrays: Options  # those that the options hold
     summary: Summary
+    rule: Rule
     compiled: Callable[[Options, Inputs], Found]
     structures: dict[Any, Any]  # of its Solutions, by those of what is in them
+    apart: bool  # whether the derivative is not in the compiled solve
 
     def run(self, inputs: Inputs) -> Found:
-        return self.compiled(self.arrays, inputs)
+        """Solves at a θ that has no derivative, then gives the solution its own."""
+        if not self.apart:
+            return self.compiled(self.arrays, inputs)
+        return differentiable(self.rule, self.compiled, self.arrays, inputs)
 
 
 def solve(call: Call, keywords: Any) -> Solution:
@@ -170,17 +172,17 @@ def solve(call: Call, keywords: Any) -> Solution:
 
 
 def run(job: Job, inputs: Inputs) -> Found:
-    """Solves at a θ that has no derivative, then gives the solution its own."""
+    """Solves at a θ that has no derivative."""
     problem, options, _ = job
-    theta, constant = inputs.theta, frozen(inputs.theta)
     limits = Limits.of(frozen(inputs.x0), inputs.tolerance, inputs.bounds, options.batch_axis)
     rule, asked = rule_of(*job), options.asked
     if isinstance(options.adjoint, Unrolled):
-        found = unroll(rule, options.solver, options.adjoint.steps, theta, limits)
+        found = unroll(rule, options.solver, options.adjoint.steps, inputs.theta, limits)
         if asked.error_estimate:
-            found = found._replace(error=correct(rule, constant, found.outcome, limits, asked.linear_solver)[1])
+            error = correct(rule, frozen(inputs.theta), found.outcome, limits, asked.linear_solver)[1]
+            found = found._replace(error=error)
         return found
-    return attach(rule, theta, find(problem, options, constant, limits), limits, asked)
+    return settle(rule, inputs.theta, find(problem, options, inputs.theta, limits), limits, asked)
 
 
 def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Outcome:
@@ -201,18 +203,19 @@ def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Ou
     return outcome
 
 
-def compiled(function: Callable[[Job, Inputs], Found], problem: Problem, wanted: Wanted) -> Program:
-    """The program for these keywords, made once for a problem."""
-    key = function, *wanted._replace(rtol=None, atol=None, residual_atol=None, bounds=None, constraint=None)
+def compiled(function: Callable[[Job, Inputs], Found], problem: Problem, wanted: Wanted, apart: bool = True) -> Program:
+    """The program for these keywords, made once for a problem. `apart`: whether the derivative is none of its matter,
+    and so outside `jit` a program of its own, of which Python sees whether it failed."""
+    key = function, apart, *wanted._replace(rtol=None, atol=None, residual_atol=None, bounds=None, constraint=None)
     try:
         return problem.plans[key]
     except TypeError:  # a solver that holds arrays cannot be looked up, nor need it be the same in the next call
-        return _compile(function, problem, wanted)
+        return _compile(function, problem, wanted, apart)
     except KeyError:
-        return problem.plans.setdefault(key, _compile(function, problem, wanted))
+        return problem.plans.setdefault(key, _compile(function, problem, wanted, apart))
 
 
-def _compile(function: Callable[[Job, Inputs], Found], problem: Problem, wanted: Wanted) -> Program:
+def _compile(function: Callable[[Job, Inputs], Found], problem: Problem, wanted: Wanted, apart: bool) -> Program:
     options = decide(problem, wanted)
     arrays, static = eqx.partition(options, eqx.is_array)
     leaves, treedef = jax.tree.flatten(static)
@@ -224,21 +227,18 @@ def _compile(function: Callable[[Job, Inputs], Found], problem: Problem, wanted:
         def compiled(arrays: Options, inputs: Inputs) -> Found:
             return function(Job(problem, eqx.combine(arrays, static), summary), inputs)
 
-        problem.compiled[key] = summary, compiled, {}
-    return Program(options, arrays, *problem.compiled[key])
+        problem.compiled[key] = summary, compiled, rule_of(problem, static, summary), {}
+    summary, program, rule, structures = problem.compiled[key]
+    apart = apart and not isinstance(options.adjoint, Unrolled)
+    return Program(options, arrays, summary, rule, program, structures, apart)
 
 
 def conclude(hoisted: Hoisted, program: Program, found: Found, mesh: Mesh | None = None) -> Solution:
     """The Solution; under `throw=True` an error if it is none. `mesh`: over which the solves are split."""
-    x, aux, summary, throw = found.x, found.aux, program.summary, program.options.throw
+    x, aux, summary = found.x, found.aux, program.summary
     status, nit, nfev, residual, component, history = found.outcome[1:]
-    if throw and isinstance(status, Tracer):
-
-        def text(failed: Any, *numbers: Any) -> str:
-            return f"`{summary.caller}`: {summary.describe(Ending(*numbers))}"
-
-        numbers = status, nit, residual, component
-        x, aux = raise_where(status != Status.CONVERGED, (x, aux), text, *numbers, mesh=mesh)
+    if program.options.throw:
+        x, aux = raise_where(status, (x, aux), summary.of_failure, nit, residual, component, mesh=mesh)
     aux = None if hoisted.aux is None else hoisted.aux.put(aux)
     fields = hoisted.state.put(x), aux, status, nit, nfev, residual, component, found.error, summary, history
     leaves, structure = jax.tree.flatten(fields)
@@ -247,14 +247,4 @@ def conclude(hoisted: Hoisted, program: Program, found: Found, mesh: Mesh | None
     else:
         sol = Solution(*fields)
         program.structures[structure] = jax.tree.structure(sol)
-    if throw and not isinstance(status, Tracer) and np.any(_on_host(status) != Status.CONVERGED):
-        ending = Ending(*map(_on_host, (status, nit, residual, component)))
-        raise ConvergenceError(f"`{summary.caller}`: {summary.describe(ending)}")
     return sol
-
-
-def _on_host(array: Any) -> np.ndarray:
-    """The numbers; those of other processes are sent, for which all of these ask, since all run the same program."""
-    if isinstance(array, jax.Array) and not array.is_fully_addressable:
-        return multihost_utils.process_allgather(array, tiled=True)
-    return np.asarray(array)

@@ -171,3 +171,9 @@ defines_value = eqxi.filter_primitive_def
 defines_jvp = eqxi.filter_primitive_jvp
 defines_transpose = eqxi.filter_primitive_transpose
 create_primitive = eqxi.create_vprim
+
+
+def shape_of(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The shapes and dtypes of what a jitted function returns, of arguments that are themselves such."""
+    traced = function.trace(*arguments)  # pyright: ignore[reportFunctionMemberAccess]
+    return jax.tree.unflatten(jax.tree.structure(traced.out_info), traced.jaxpr.out_avals)

@@ -34,7 +34,8 @@ class Case(NamedTuple):
     @classmethod
     def of(cls, kind: Kind, F: Any, x0: Any, args: tuple[Any, ...], wanted: Wanted) -> "Case":
         check_kind("diagnose", kind)
-        problem, theta, x, *_ = hoist(Call(kind, "diagnose", F, x0, args, constraint=wanted.constraint))
+        call = Call(kind, "diagnose", F, x0, args, constraint=wanted.constraint, lifts=False)
+        problem, theta, x, *_ = hoist(call)
         names = _names(F, args, problem.num_traced)
         names += tuple(f"closure[{i}]" for i in range(len(theta) - len(names)))
         tolerance = tolerances(problem, wanted).sized(x, wanted.batch_axis)

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as jex_core
-import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray, Tracer, eval_jaxpr
 
@@ -39,7 +38,7 @@ _VALUES = (
     slice,
 )
 # The functions among the parameters of these run with the program, and are not traced.
-_CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "debug_print")
+_CALLBACKS = ("pure_callback", "io_callback", "debug_callback", "debug_print", "implicitax_check")
 _CUSTOM = {
     "custom_jvp_call": ("jvp_jaxpr_fun",),
     "custom_vjp_call": ("fwd_jaxpr_thunk", "bwd", "out_trees"),
@@ -202,17 +201,17 @@ class _Walk:
         return self._object(value, runs)
 
     def _object(self, value: Any, runs: bool) -> Any:
+        if type(value).__name__ in _SINGLE:
+            return Same(value)
         if runs and isinstance(value, types.FunctionType):
             return self._function(value)
-        if runs and isinstance(value, types.MethodType):
+        if runs and hasattr(value, "__func__"):  # a bound method
             return self._function(value.__func__), self.value(value.__self__, runs)
         if runs and isinstance(value, functools.partial):
             return self.value((value.func, value.args, value.keywords), runs)
         fields = getattr(type(value), "__dataclass_fields__", None)
         if fields is not None and _room(value) in _TRUSTED:
             return type(value), tuple(self.value(getattr(value, name), runs) for name in fields)
-        if type(value).__name__ in _SINGLE:
-            return Same(value)
         room = _room(value)
         of_jax = room in ("jax", "jaxlib", "numpy")
         if type(value).__hash__ not in (None, object.__hash__) and (
@@ -249,7 +248,15 @@ def _within_jit(closed: Any) -> Any:
 
 
 _TRUSTED = ("jax", "jaxlib", "numpy", "equinox", "lineax", "implicitax")
-_SINGLE = ("Problem", "Mesh", "AbstractMesh", "UnspecifiedValue", "object")  # of which each is what it is
+_SINGLE = (
+    "Problem",
+    "Rule",
+    "PjitFunction",
+    "Mesh",
+    "AbstractMesh",
+    "UnspecifiedValue",
+    "object",
+)  # of which each is what it is
 _ITSELF = object()
 _JITTED: Any = weakref.WeakKeyDictionary()  # what the jaxprs of functions under `jax.jit` come to
 
@@ -265,31 +272,3 @@ def _aval(aval: Any) -> Any:
 def _bytes(value: Any) -> Any:
     array = np.asarray(value)
     return array.dtype, array.shape, array.tobytes()
-
-
-def lift(closed: Any) -> Any:
-    """The same, with the numbers that Python put into it as constants: the next may be others.
-
-    Only those of the function itself: what the bodies of loops and branches hold are numbers of theirs.
-    """
-    variables, values, equations = [], [], []
-    for eqn in closed.jaxpr.eqns:
-        inputs = list(eqn.invars)
-        for i, var in enumerate(inputs):
-            if isinstance(var, jex_core.Literal) and is_differentiable(var.aval) and _liftable(var.aval):
-                inputs[i] = jex_core.Var(var.aval)
-                variables.append(inputs[i])
-                values.append(_number(var))
-        equations.append(eqn.replace(invars=inputs))
-    constvars = [*closed.jaxpr.constvars, *variables]
-    jaxpr = closed.jaxpr.replace(constvars=constvars, eqns=equations)
-    return jex_core.ClosedJaxpr(jaxpr, [*closed.consts, *values])
-
-
-def _liftable(aval: Any) -> bool:
-    return not aval.weak_type or aval.dtype in (jnp.result_type(float), jnp.result_type(complex))
-
-
-def _number(var: Any) -> Any:
-    value = np.asarray(var.val)[()]
-    return value.item() if var.aval.weak_type else value.astype(var.aval.dtype)

@@ -27,8 +27,9 @@ from .._errors.problem import (
 )
 from .._tree import Layout, Leaves, is_complex, is_dynamic, is_number, is_unknown, path_names, shape_of, to_real
 from .constraint import condition, correction
-from .content import HoldsTracer, Incomparable, content, lift
+from .content import HoldsTracer, Incomparable, content
 from .equations import Kind, Problem, Theta
+from .numbers import lift
 
 
 class Call(NamedTuple):
@@ -41,6 +42,7 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     has_aux: bool = False
     constraint: Any = None  # a function c(x, *args), 0 at the fixed point that is meant
+    lifts: bool = True  # whether the numbers in F become arguments of what is compiled
 
     @property
     def function(self) -> Function:
@@ -223,7 +225,7 @@ def _trace(call: Call, taken: _Taken) -> _Traced:
         return *value, *aux_leaves, *found
 
     closed = jax.make_jaxpr(flat)(taken.x, *taken.traced)
-    return _Traced(closed if _xla.staged() else lift(closed), taken.x, **seen)
+    return _Traced(lift(closed) if call.lifts and not _xla.staged() else closed, taken.x, **seen)
 
 
 def _check(call: Call, taken: _Taken, found: _Traced, known: bool) -> None:

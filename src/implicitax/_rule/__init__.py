@@ -6,10 +6,11 @@ from .adjoints import Neumann as Neumann
 from .adjoints import OneStep as OneStep
 from .adjoints import Unrolled as Unrolled
 from .attach import Asked as Asked
-from .attach import Found as Found
-from .attach import attach as attach
 from .attach import correct as correct
 from .attach import frozen as frozen
+from .attach import settle as settle
 from .attach import unroll as unroll
-from .implicit import Rule as Rule
+from .block import Rule as Rule
+from .implicit import Found as Found
+from .implicit import differentiable as differentiable
 from .rows import RowKrylov as RowKrylov

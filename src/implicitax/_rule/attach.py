@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from .. import _linear, _tree, _xla
@@ -11,17 +12,9 @@ from .._loop import Limits, Outcome, constrain, judge
 from .._loop.evaluate import Evaluator
 from .._methods import AbstractMethod, Evaluation, typical_size
 from .._tree import Leaves, is_differentiable
-from .implicit import Constants, Rule, differentiable
+from .block import Constants, Rule
+from .implicit import Found
 from .rows import LinearSolver, Rows, Solve
-
-
-class Found(NamedTuple):
-    """The arrays that a compiled solve returns."""
-
-    x: Leaves
-    aux: Leaves
-    outcome: Outcome
-    error: Float[Array, ""] | None
 
 
 class Asked(NamedTuple):
@@ -32,20 +25,17 @@ class Asked(NamedTuple):
     linear_solver: LinearSolver  # exact, also where that of the derivative is a truncated series
 
 
-def attach(rule: Rule, theta: Leaves, outcome: Outcome, limits: Limits, asked: Asked) -> Found:
-    """The solution with the implicit derivative."""
+def settle(rule: Rule, theta: Leaves, outcome: Outcome, limits: Limits, asked: Asked) -> Found:
+    """All of the solution but its derivative, at a θ that has none."""
     problem = rule.problem
-    outcome = frozen(constrain(problem, outcome, frozen(theta), limits))
+    outcome = constrain(problem, outcome, theta, limits)
     correction = error = None
     if asked.polish or asked.error_estimate:
-        correction, error = correct(rule, frozen(theta), outcome, limits, asked.linear_solver)
-    aux = () if not problem.has_aux else frozen(problem.evaluate(outcome.x, frozen(theta))[1])
-    y = tuple(filter(is_differentiable, aux))
+        correction, error = correct(rule, theta, outcome, limits, asked.linear_solver)
+    aux = problem.evaluate(outcome.x, theta)[1] if problem.has_aux else ()
     scale = _scale(rule.linear_solver, outcome.x, limits)
-    x, y = differentiable(rule, Constants(outcome, y, scale, correction if asked.polish else None), theta)
-    smooth = iter(y)
-    aux = tuple(next(smooth) if is_differentiable(leaf) else leaf for leaf in aux)
-    return Found(x, aux, outcome, error if asked.error_estimate else None)
+    constants = Constants(outcome, scale, correction if asked.polish else None)
+    return Found(outcome.x, aux, outcome, error if asked.error_estimate else None, constants)
 
 
 def _scale(linear_solver: LinearSolver, x: Leaves, limits: Limits) -> Leaves:
@@ -95,5 +85,6 @@ def unroll(rule: Rule, method: AbstractMethod, steps: int, theta: Leaves, limits
 
 
 def frozen(values: Any) -> Any:
-    """The values without their derivatives."""
-    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if is_differentiable(leaf) else leaf, values)
+    """The values without their derivatives, which only what is traced can have."""
+    stop = lambda leaf: isinstance(leaf, Tracer) and is_differentiable(leaf)
+    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if stop(leaf) else leaf, values)

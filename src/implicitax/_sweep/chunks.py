@@ -11,8 +11,9 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from .. import _tree
+from .._plan import rule_of
 from .._problem import Problem
-from .._rule import Found
+from .._rule import Found, Unrolled, differentiable
 from .._solve import Inputs, Job, run
 from .lanes import Axes
 
@@ -41,10 +42,14 @@ class Chunked:
         axes = (*self.axes[0], *self.axes[1])
         axes = (*axes, *(None for _ in leaves[len(axes) :]))
 
+        solve = jax.jit(lambda arrays, inputs: run(Job(problem, eqx.combine(arrays, static), summary), inputs))
+
         def one(mapped: list[Any], shared: list[Any]) -> Found:
             pieces = iter(mapped), iter(shared)
             inputs, arrays = jax.tree.unflatten(treedef, [next(pieces[axis is None]) for axis in axes])
-            return run(Job(problem, eqx.combine(arrays, static), summary), inputs)
+            if isinstance(options.adjoint, Unrolled):
+                return solve(arrays, inputs)
+            return differentiable(rule_of(problem, static, summary), solve, arrays, inputs)
 
         def many(mapped: list[Any], shared: list[Any]) -> Found:
             if self.chunks > 1:

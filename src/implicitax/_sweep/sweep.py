@@ -102,7 +102,7 @@ def sweep(
     if progress:
         size = -(-lanes // min(_GROUPS, -(-lanes // (devices * batch_size))))
     chunked = Chunked(size, all_lanes.axes, count_chunks(size, devices, batch_size), mesh)
-    program = compiled(chunked, problem, wanted)
+    program = compiled(chunked, problem, wanted, apart=False)
     limits = tolerances(problem, wanted)
     inputs = Inputs(all_lanes.theta, all_lanes.x, limits, box(problem, program.options, wanted.bounds))
     if mesh is not None:
