@@ -32,8 +32,8 @@ ROOMS = (
 FILES = {
     "_tree": ("arithmetic", "layout"),
     "_errors": ("raising", "problem", "keywords", "values", "sweep"),
-    "_problem": ("constraint", "equations", "content", "numbers", "trace"),
-    "_linear": ("neumann", "dense", "gmres", "krylov", "small_lu", "linearise", "differences", "trust", "solve"),
+    "_problem": ("constraint", "slopes", "equations", "content", "numbers", "trace"),
+    "_linear": ("neumann", "dense", "gmres", "krylov", "small_lu", "linearise", "trust", "solve"),
     "_methods": (
         *("contract", "picard", "anderson", "broyden", "newton", "newton_krylov"),
         *("trust_region", "rungs", "ladder", "pseudo_transient", "foreign"),

@@ -182,6 +182,34 @@ def check_dependence(called: Function, jaxpr: Any, num_x: int) -> None:
     )
 
 
+def check_derivative(called: Function, lacks: set[str], reverse: bool) -> None:
+    """Whether JAX can differentiate F; `lacks`: the primitives because of which it cannot."""
+    if not lacks:
+        return
+    function, names = called.letter, ", ".join(f"`{name}`" for name in sorted(lacks))
+    loop, rule = (
+        "a loop that goes on as long as values say (`while_loop`)",
+        "a rule for reverse mode only (`custom_vjp`)",
+    )
+    if lacks == {"while"}:
+        cause = f"{function} has {loop}, which JAX cannot reverse."
+        remedy = (
+            "Use forward mode (`jax.jvp`, `jax.jacfwd`), or `jax.lax.scan` with a fixed number of steps; if the loop "
+            "is itself an iteration to a fixed point, use `ix.fixed_point` in its place."
+        )
+    elif lacks == {"custom_vjp_call", "while"}:
+        cause = f"One part of {function} has {rule}, another {loop}, which JAX differentiates in forward mode only."
+        remedy = "Write the rule as a `jax.custom_jvp`, or the loop as a `jax.lax.scan`."
+    elif lacks == {"custom_vjp_call"}:
+        cause = f"A part of {function} has {rule}."
+        remedy = "Use reverse mode (`jax.grad`, `jax.vjp`, `jax.jacrev`), or write the rule as a `jax.custom_jvp`."
+    else:
+        cause = f"A part of {function} is no code of JAX, or has no rule: {names}."
+        remedy = "Give it one, by `jax.custom_jvp` around that part. Its value alone needs none."
+    expected = f"a function that JAX can differentiate in {'reverse' if reverse else 'forward'} mode"
+    raise TypeError(mistake(called.argument, expected, "one that has no such derivative", cause, remedy))
+
+
 def _kind(struct: Any) -> str:
     return jnp.dtype(struct.dtype).kind
 

@@ -2,8 +2,6 @@
 
 from . import trust as trust
 from .dense import DenseLU as DenseLU
-from .differences import by_differences as by_differences
-from .differences import has_tangent as has_tangent
 from .gmres import gmres as gmres
 from .krylov import Krylov as Krylov
 from .linearise import Linear as Linear

@@ -1,16 +1,15 @@
 """The verdict on a point that somebody else's solver returned, or a method that knows no ∂R/∂x."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array
 
 from .. import _linear, _tree, _xla
-from .._linear import by_differences, has_tangent
 from .._methods import AbstractMethod, Evaluation, Needs, Proposal, Tolerance, ratio, typical_size
-from .._problem import Equations, Kind, Problem, Theta
+from .._problem import Equations, Problem, Theta
 from .._solution import Status
 from .._tree import Leaves
 from .loop import Search, iterate
@@ -31,8 +30,6 @@ def judge(
     method = _Look()
     if problem.kind == "root":
         method = _Check(linear_solver)
-        if not has_tangent(problem.residual, limits.x0, theta):
-            problem = _ByDifferences(problem)
     outcome = iterate(Search(problem, method, _LOOKS - 1, batch_axis), theta, limits)
     status = outcome.status
     failed = functools.reduce(jnp.logical_or, (status == each for each in _NONE))
@@ -60,23 +57,6 @@ def constrain(problem: Problem, outcome: Outcome, theta: Theta, limits: Limits) 
     unmet = (outcome.status == Status.CONVERGED) & ~jnp.all(jnp.abs(value) <= allowed)
     status = _xla.where(unmet, Status.CONTRADICTION, outcome.status).astype(jnp.int32)
     return outcome._replace(status=status)
-
-
-class _ByDifferences(NamedTuple):
-    """The same equations, with tangents by differences."""
-
-    problem: Equations
-
-    @property
-    def kind(self) -> Kind:
-        return self.problem.kind
-
-    @property
-    def size(self) -> int:
-        return self.problem.size
-
-    def residual(self, x: Leaves, theta: Any) -> Leaves:
-        return by_differences(lambda x: self.problem.residual(x, theta))(x)
 
 
 class _Look(AbstractMethod):

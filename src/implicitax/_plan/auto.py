@@ -74,7 +74,8 @@ class Auto(AbstractMethod):
     | `fixed_point` | `PseudoTransient(restarts=3)` | `Anderson(10, warmup=30, retries=…, restarts=4)` | the same |
     | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov()` |
 
-    In a batch, which waits for its last row, there are no restarts.
+    In a batch, which waits for its last row, there are no restarts. Where F has no derivative, as a callback has not,
+    a fixed point is `Anderson`'s from n = 1, and of a root ∂R/∂x is by differences: two evaluations for each unknown.
 
     For a fixed point it aims at the one that plain iteration from x0 reaches, in less time, and converges where
     plain iteration oscillates or leaves the domain of F. `Solution.solver` says what was chosen.
@@ -95,10 +96,10 @@ class Auto(AbstractMethod):
 
     kinds = ("fixed_point", "root")
 
-    def choose(self, kind: Kind, size: int, batch: bool = False) -> AbstractMethod:
+    def choose(self, kind: Kind, size: int, batch: bool = False, differentiable: bool = True) -> AbstractMethod:
         if kind == "root":
             return Ladder() if size <= DENSE else NewtonKrylov()
-        if size <= FEW:
+        if size <= FEW and differentiable:
             return PseudoTransient(restarts=0 if batch else RESTARTS_OF_FEW)
         return Anderson(MEMORY, warmup=WARMUP, retries=RETRIES, restarts=0 if batch else RESTARTS)
 

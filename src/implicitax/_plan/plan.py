@@ -9,7 +9,7 @@ from .._errors import keywords as check
 from .._loop import Attempt, Watch
 from .._methods import AbstractMethod, Given, Needs, wants_matrix
 from .._methods.foreign import kinds_of
-from .._problem import Problem
+from .._problem import Problem, Slopes
 from .._rule import AbstractAdjoint, Asked, Implicit, Rule, Unrolled
 from .._rule.rows import LinearSolver
 from .._solution import Summary
@@ -117,7 +117,8 @@ def _choose_solver(problem: Problem, solver: Any, batch_axis: int | None, unroll
             solver = auto.to_unroll(kind)
         check.check_unrolled(caller, solver, _is_smooth(solver))
     elif isinstance(solver, auto.Auto):
-        solver = solver.choose(kind, size, batch_axis is not None)
+        differentiable = problem.slopes is not Slopes.DIFFERENCES
+        solver = solver.choose(kind, size, batch_axis is not None, differentiable)
     if isinstance(solver, AbstractMethod):
         solver = solver.resolve(Given(size, dtype, problem.state, auto.for_steps(size, dtype)))
     return solver

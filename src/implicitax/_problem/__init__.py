@@ -5,6 +5,7 @@ from .equations import Equations as Equations
 from .equations import Kind as Kind
 from .equations import Problem as Problem
 from .equations import Theta as Theta
+from .slopes import Slopes as Slopes
 from .trace import Call as Call
 from .trace import Hoisted as Hoisted
 from .trace import hoist as hoist

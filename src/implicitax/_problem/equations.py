@@ -1,16 +1,19 @@
 """The residual as a pure function of the state and of every array that F depends on."""
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.extend.core as jex_core
+import jax.numpy as jnp
 import numpy as np
 from jax.core import eval_jaxpr
 
 from .. import _tree
 from .._tree import Layout, Leaves, from_real
 from .constraint import Condition
+from .slopes import Slopes, has_derivative, slopes_of, unusual, with_slopes
 
 Kind = Literal["fixed_point", "root"]
 Theta: TypeAlias = tuple[Any, ...]  # arrays, but outside of `jit` also NumPy's and Python's numbers, as they were given
@@ -67,6 +70,9 @@ class Problem:
 
     def evaluate(self, x: Leaves, theta: Theta) -> tuple[Leaves, tuple[Any, ...]]:
         """One evaluation of F: the residual `F(x) − x`, or `R(x)`, and the auxiliary output."""
+        return with_slopes(self._evaluate, self.slopes)(x, theta)
+
+    def _evaluate(self, x: Leaves, theta: Theta) -> tuple[Leaves, tuple[Any, ...]]:
         out = self._outputs(x, theta)
         value, aux = out[: len(x)], out[len(x) : -2 if self.constrained else None]
         if self.kind == "fixed_point":
@@ -75,6 +81,30 @@ class Problem:
 
     def residual(self, x: Leaves, theta: Theta) -> Leaves:
         return self.evaluate(x, theta)[0]
+
+    @functools.cached_property
+    def slopes(self) -> Slopes:
+        """What stands for the derivative of R by x."""
+        if unusual(self.jaxpr) <= {"while"}:
+            return Slopes.TANGENTS
+        return slopes_of(self._evaluate, self.x_struct, self._theta_struct)
+
+    def lacks(self, moving: tuple[int, ...], reverse: bool) -> set[str]:
+        """The primitives because of which F has no derivative by those leaves of theta; none if it has."""
+        names = unusual(self.jaxpr)
+        if not names or (names == {"while"} and not reverse):
+            return set()
+        exact = self.slopes is not Slopes.DIFFERENCES
+        known = exact and has_derivative(self.evaluate, moving, reverse, self.x_struct, self._theta_struct)
+        return set() if known else names
+
+    @property
+    def _theta_struct(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        structs = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in self.jaxpr.invars[len(self.x_struct) :]]
+        for var, pair in zip(self.jaxpr.constvars, self.complex_closed):
+            dtype = jnp.finfo(var.aval.dtype).dtype if pair else var.aval.dtype
+            structs += [jax.ShapeDtypeStruct(var.aval.shape, dtype)] * (2 if pair else 1)
+        return tuple(structs)
 
     def condition(self, x: Leaves, theta: Theta) -> Condition:
         """What the constraint says of x, if there is one."""

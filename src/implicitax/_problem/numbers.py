@@ -1,7 +1,7 @@
 """The numbers that Python has put into a jaxpr, taken out of it: the next call may have others.
 
-So a sweep over `lambda x: a * jnp.cos(x)` compiles once. Only those of the function itself: what the bodies of loops and
-branches hold are numbers of theirs.
+So a sweep over `lambda x: a * jnp.cos(x)` compiles once. Only those of the function itself: what the bodies of loops
+and branches hold are numbers of theirs.
 """
 
 from typing import Any

@@ -16,6 +16,7 @@ from jax.interpreters import ad, batching, mlir
 
 from .. import _xla
 from .._errors import raise_where
+from .._errors.problem import Function, check_derivative
 from .block import Block, Direction, Equations, Point, Rule, multiply, pick, solve_block
 
 ALL = (True, True, True)
@@ -102,11 +103,17 @@ class System(NamedTuple):
 
 def solve_system(rule: Rule, moving: tuple[int, ...], point: Point, theta_dot: Any, y: Any) -> Block:
     """ẋ and ẏ, (3)."""
+    _check_derivative(rule, moving, reverse=False)
     structs = Block(*(tuple(map(Struct.of, part)) for part in (theta_dot, point.x, y)))
     arrays, treedef = jax.tree.flatten(point)
     system = System(rule, moving, False, structs, (True, False, False), (False, True, True), treedef)
     found = iter(_bind(system, arrays, theta_dot))
     return Block(None, tuple(next(found) for _ in point.x), tuple(next(found) for _ in y))
+
+
+def _check_derivative(rule: Rule, moving: tuple[int, ...], reverse: bool) -> None:
+    problem = rule.problem
+    check_derivative(Function.of(problem.caller, problem.kind), problem.lacks(moving, reverse), reverse)
 
 
 def _bind(system: System, point: Sequence[Any], b: Sequence[Any]) -> list[Any]:
@@ -191,6 +198,7 @@ def _turned(system: System, *operands: Any) -> list[Any]:
 
 
 def _transpose(cotangents: Any, *operands: Any, system: System) -> list[Any]:
+    _check_derivative(system.rule, system.moving, reverse=True)
     count = system.arrays
     other = system._replace(transposed=not system.transposed, given=system.wanted, wanted=system.given)
     found = _bind(other, operands[:count], [ad.instantiate_zeros(leaf) for leaf in cotangents])
