@@ -224,8 +224,8 @@ if options.figure:
     for (name, sol), color in zip(solutions.items(), ("#808080", "#e08a1e", "#1f4e8c")):
         # R is in units of L u: its residual is made comparable by L⁻¹'s largest eigenvalue.
         scale = 1 / (2 * np.pi**2) if name.startswith("Newton") else 1.0
-        residual = scale * np.asarray(sol.history.residual)
-        e.semilogy(residual[~np.isnan(residual)], color=color, label=name)
+        residual = np.asarray(sol.history.residual)
+        e.semilogy(scale * residual[residual >= 0], color=color, label=name)
     e.set_title("convergence at q = 5")
     e.set_xlabel("step")
     e.set_ylabel("max |L⁻¹R|, estimated")

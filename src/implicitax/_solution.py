@@ -221,7 +221,7 @@ def _indices(failed: np.ndarray) -> str:
 
 
 class History(eqx.Module):
-    """What was seen while a solve ran, an entry for each evaluation of F along the last axis; NaN after the last.
+    """What was seen while a solve ran, an entry for each evaluation of F along the last axis; −1 after the last.
 
     - `residual`: max |F(x) − x|, or max |R(x)|; infinite where it was not finite.
     - `error`: the same in units of the tolerance: at most 1 where the solve may stop.
@@ -249,7 +249,7 @@ class Solution(eqx.Module):
     - `aux`: what F returned beside its value, at `x`; None without `has_aux=True`.
     - `error`: an estimate of max |x − x*|; None without `error_estimate=True`.
     - `history`: a record with the arrays `residual`, `error` (in units of the tolerance) and `step`, an entry for each
-      evaluation of F along the last axis, NaN after the last; None without `history=True`.
+      evaluation of F along the last axis, −1 after the last; None without `history=True`.
     - `solver`, `linear_solver`: what solved it, and what solves the linear systems of its derivative, as text.
     """
 

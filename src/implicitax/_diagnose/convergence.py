@@ -48,7 +48,8 @@ def plot_convergence(sol: Solution, ax: Any = None) -> Any:
     created = figure("plot_convergence(...)", (6.4, 4.2)) if ax is None else ax.figure
     ax = created.subplots() if ax is None else ax
     entries = sol.history.residual.shape[-1]
-    sizes, steps = (np.asarray(a).reshape(-1, entries) for a in (sol.history.residual, sol.history.step))
+    records = (np.asarray(a).reshape(-1, entries) for a in (sol.history.residual, sol.history.step))
+    sizes, steps = (np.where(a < 0, np.nan, a) for a in records)
     every = np.broadcast_to(np.asarray(sol.history.every).reshape(-1), (sizes.shape[0],))
     failed = np.broadcast_to(np.asarray(sol.status).reshape(-1) != Status.CONVERGED, (sizes.shape[0],))
     scale = int(every.max())

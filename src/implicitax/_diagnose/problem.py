@@ -103,7 +103,7 @@ class Case(NamedTuple):
         found = self.solve(self.program(solver, max_steps, history=True), self.theta, self.x0)
         assert found.outcome.history is not None
         sizes = np.asarray(found.outcome.history.residual)
-        taken = np.any(~np.isnan(sizes), axis=tuple(range(sizes.ndim - 1)))
+        taken = np.any(sizes >= 0, axis=tuple(range(sizes.ndim - 1)))
         return sizes[..., : int(taken.sum())]
 
     def _seconds(self, program: Program) -> float:

@@ -12,6 +12,7 @@ from .._solution import History
 from .._tree import Leaves
 
 CAPACITY = 1000  # entries of a history; when it is full every second is dropped, and from then on not recorded
+_NOTHING = -1  # no entry. Not NaN, of which `jax_debug_nans` would say that something is wrong
 
 
 class Seen(NamedTuple):
@@ -43,7 +44,7 @@ class Watch(NamedTuple):
         if not self:
             return None
         length = min(self.max_steps + 1, CAPACITY) if self.history else 0
-        empty = jnp.full((length,) if rows is None else (rows, length), jnp.nan, dtype)
+        empty = jnp.full((length,) if rows is None else (rows, length), _NOTHING, dtype)
         return Record(jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32), Seen(empty, empty, empty))
 
     def look(self, record: "Record | None", seen: Seen) -> "Record | None":
@@ -93,7 +94,7 @@ def _thin(full: Bool[Array, ""], record: Record) -> Record:
 
     def halve(old: Array) -> Array:
         kept = old[..., ::2]
-        rest = jnp.full((*old.shape[:-1], old.shape[-1] - kept.shape[-1]), jnp.nan, old.dtype)
+        rest = jnp.full((*old.shape[:-1], old.shape[-1] - kept.shape[-1]), _NOTHING, old.dtype)
         return _xla.where(full, jnp.concatenate([kept, rest], axis=-1), old)
 
     every = _xla.where(full, 2 * record.every, record.every)
