@@ -39,7 +39,7 @@ def test_a_module_of_the_same_structure_is_compiled_once(monkeypatch):
     for alpha in (0.5, 0.7, 0.9):
         x = ix.fixed_point(Counted(alpha, calls), 1.0).x
         assert float(jnp.cos(alpha * x) - x) == pytest.approx(0, abs=1e-10)
-    assert len(calls) <= 4  # one more in the first call, in which the dtype of a Python number is not known yet
+    assert len(calls) <= 5  # two more in the first call, in which the dtype of a Python number is not known
     assert len(compiled) == 1
     ix.fixed_point(Counted(0.5, calls), jnp.ones(2))
     assert len(compiled) == 2
@@ -59,7 +59,7 @@ def test_a_call_traces_once_whatever_is_asked_of_it(monkeypatch):
         jax.jacrev(lambda a: ix.fixed_point(F, x0, a).x)(a)
         ix.fixed_point(F, x0, a, solver=ix.Picard())
         assert count == 3 * (calls + 1)
-    assert len(compiled) == 2
+    assert len(compiled) == 3  # two solvers, and a derivative
 
 
 def test_compiled_programs_are_reused():
@@ -70,7 +70,7 @@ def test_compiled_programs_are_reused():
         for a in (0.5, 0.7):
             ix.fixed_point(F, X0, a, rtol=rtol)
     problem = hoist(Call("fixed_point", "fixed_point", F, X0, (0.5,))).problem
-    ((_, compiled, _),) = problem.compiled.values()
+    ((_, compiled, *_),) = problem.compiled.values()
     assert compiled._cache_size() == 1
 
 

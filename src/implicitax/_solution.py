@@ -166,6 +166,11 @@ class Summary(eqx.Module):
         ending, signs, null = Ending(*numbers[:4]), Signs(*numbers[4:7]), numbers[7:]
         if np.any(signs.given) or np.any(signs.undefined):
             return f"`{self.caller}`, derivative: {self.describe_nan(transposed, bool(np.any(signs.given)))}"
+        if failed.ndim and self.noun == "solves" and failed.all() and _are_alike(ending):
+            # One solution, and the lanes are directions in which it is differentiated.
+            first = (0,) * failed.ndim
+            failed, numbers = failed[first], tuple(np.asarray(number)[first] for number in numbers)
+            ending, signs, null = Ending(*numbers[:4]), Signs(*numbers[4:7]), numbers[7:]
         solved = ending.status == Status.CONVERGED
         parted = failed & solved & ~np.asarray(signs.holds)
         status = np.where(failed & solved, Status.LINEAR_SOLVE_FAILED, np.where(failed, ending.status, 0))
@@ -212,6 +217,10 @@ class Summary(eqx.Module):
             "do, say which value it has: `constraint=lambda x, *args: x.sum() - total` of a fixed point, of a root an "
             "equation in the place of one of theirs."
         )
+
+
+def _are_alike(ending: Ending) -> bool:
+    return all(np.all(np.asarray(values) == np.ravel(values)[0]) for values in ending)
 
 
 def _indices(failed: np.ndarray) -> str:

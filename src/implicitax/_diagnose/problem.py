@@ -34,7 +34,7 @@ class Case(NamedTuple):
     @classmethod
     def of(cls, kind: Kind, F: Any, x0: Any, args: tuple[Any, ...], wanted: Wanted) -> "Case":
         check_kind("diagnose", kind)
-        call = Call(kind, "diagnose", F, x0, args, constraint=wanted.constraint, lifts=False)
+        call = Call(kind, "diagnose", F, x0, args, constraint=wanted.constraint, again=False)
         problem, theta, x, *_ = hoist(call)
         names = _names(F, args, problem.num_traced)
         names += tuple(f"closure[{i}]" for i in range(len(theta) - len(names)))

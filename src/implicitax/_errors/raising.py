@@ -96,9 +96,10 @@ def _check_later(*arrays: Array, text: Callable[..., str], name: str, count: int
 def _call(text: Callable[..., str], *arrays: Array) -> Array:
     def complain(*arrays: Any) -> Any:
         _complain(text, *map(np.asarray, arrays))
-        return np.ones((), bool)
+        return np.ones(arrays[0].shape, bool)
 
-    return jax.pure_callback(complain, jax.ShapeDtypeStruct((), jnp.bool_), *arrays)
+    struct = jax.ShapeDtypeStruct(arrays[0].shape, jnp.bool_)
+    return jnp.all(jax.pure_callback(complain, struct, *arrays, vmap_method="broadcast_all"))
 
 
 def _check_derivative(primals: Any, tangents: Any, **parameters: Any) -> tuple[Any, Any]:

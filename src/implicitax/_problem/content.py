@@ -177,7 +177,10 @@ class _Walk:
         return Same
 
     def value(self, value: Any, runs: bool = False) -> Any:
-        """A parameter. `runs`: whether functions in it are only called when the program runs."""
+        """A parameter. `runs`: whether functions in it are only called when the program runs; they may change what they
+        close over, which then is what it is, and not what is in it."""
+        if runs and isinstance(value, list | dict | set | np.ndarray):
+            return self._held(value)
         if isinstance(value, float | complex):
             return type(value), repr(value)
         if isinstance(value, _VALUES):
@@ -208,7 +211,7 @@ class _Walk:
         if runs and hasattr(value, "__func__"):  # a bound method
             return self._function(value.__func__), self.value(value.__self__, runs)
         if runs and isinstance(value, functools.partial):
-            return self.value((value.func, value.args, value.keywords), runs)
+            return self.value((value.func, value.args, tuple(value.keywords.items())), runs)
         fields = getattr(type(value), "__dataclass_fields__", None)
         if fields is not None and _room(value) in _TRUSTED:
             return type(value), tuple(self.value(getattr(value, name), runs) for name in fields)
@@ -229,8 +232,9 @@ class _Walk:
         read = inspect.getclosurevars(function).nonlocals
         if any(value is function for value in read.values()):
             return self._held(function)  # it calls itself
-        defaults = self.value((function.__defaults__, function.__kwdefaults__), True)
-        return function.__code__, Same(function.__globals__), self.value(read, True), defaults
+        keywords = tuple((function.__kwdefaults__ or {}).items())
+        defaults = self.value((function.__defaults__, keywords), True)
+        return function.__code__, Same(function.__globals__), self.value(tuple(read.items()), True), defaults
 
 
 def _within_jit(closed: Any) -> Any:

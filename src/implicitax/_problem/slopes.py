@@ -6,7 +6,7 @@ Forward mode is missing where a part of F has a rule for reverse mode only (`jax
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as jex_core
@@ -87,7 +87,7 @@ def has_derivative(function: Function, moving: Sequence[int], reverse: bool, x: 
 def _runs(function: Callable[..., Any], *structs: Any) -> bool:
     try:
         jax.eval_shape(function, *structs)
-    except (TypeError, ValueError, NotImplementedError, AssertionError):
+    except Exception:  # whatever a rule of the user raises
         return False
     return True
 
@@ -111,23 +111,29 @@ def by_cotangents(function: Function, by_row: bool) -> Function:
     @F.defjvp
     def tangent(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
         leaves, treedef = jax.tree.flatten(primals)
-        smooth = [i for i, leaf in enumerate(leaves) if is_differentiable(leaf)]
+        floats = _Floats(function, leaves, treedef)
+        out, pullback = jax.vjp(floats, [leaf for leaf in leaves if is_differentiable(leaf)])
         dots = [leaf for leaf in jax.tree.leaves(tangents) if is_differentiable(leaf)]
-
-        def floats(moving: list[Any]) -> list[Any]:
-            inner = list(leaves)
-            for i, leaf in zip(smooth, moving):
-                inner[i] = leaf
-            return [leaf for leaf in jax.tree.leaves(function(*treedef.unflatten(inner))) if is_differentiable(leaf)]
-
-        at = [leaves[i] for i in smooth]
-        out, pullback = jax.vjp(floats, at)
         push = _by_row if by_row else _transposed
-        out_dots = iter(push(lambda cotangent: pullback(cotangent)[0], out, dots))
+        moved = iter(push(lambda cotangent: pullback(cotangent)[0], out, dots))
         value = F(*primals)
-        return value, jax.tree.map(lambda leaf: next(out_dots) if is_differentiable(leaf) else _float0(leaf), value)
+        return value, jax.tree.map(lambda leaf: next(moved) if is_differentiable(leaf) else _float0(leaf), value)
 
     return F
+
+
+class _Floats(NamedTuple):
+    """That of a function which can be differentiated."""
+
+    function: Function
+    inputs: list[Any]
+    treedef: Any
+
+    def __call__(self, smooth: list[Any]) -> list[Any]:
+        moving = iter(smooth)
+        inputs = [next(moving) if is_differentiable(leaf) else leaf for leaf in self.inputs]
+        out = jax.tree.leaves(self.function(*self.treedef.unflatten(inputs)))
+        return [leaf for leaf in out if is_differentiable(leaf)]
 
 
 def _transposed(pull: Callable[[Any], Any], out: Any, dots: Any) -> Any:

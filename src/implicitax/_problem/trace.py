@@ -42,7 +42,7 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     has_aux: bool = False
     constraint: Any = None  # a function c(x, *args), 0 at the fixed point that is meant
-    lifts: bool = True  # whether the numbers in F become arguments of what is compiled
+    again: bool = True  # whether it may come again: then the numbers in F become arguments of what is compiled
 
     @property
     def function(self) -> Function:
@@ -167,7 +167,7 @@ def _forget(memory: OrderedDict[Any, Any], size: int) -> None:
 
 def _warn(call: Call, why: str) -> None:
     """Once, that each call compiles; not inside `jit`, where it does not."""
-    if why in _WARNED or _xla.staged():
+    if not call.again or why in _WARNED or _xla.staged():
         return
     _WARNED.add(why)
     function = call.function
@@ -225,7 +225,7 @@ def _trace(call: Call, taken: _Taken) -> _Traced:
         return *value, *aux_leaves, *found
 
     closed = jax.make_jaxpr(flat)(taken.x, *taken.traced)
-    return _Traced(lift(closed) if call.lifts and not _xla.staged() else closed, taken.x, **seen)
+    return _Traced(lift(closed) if call.again and not _xla.staged() else closed, taken.x, **seen)
 
 
 def _check(call: Call, taken: _Taken, found: _Traced, known: bool) -> None:
