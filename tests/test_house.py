@@ -32,6 +32,7 @@ ROOMS = (
 FILES = {
     "_tree": ("arithmetic", "layout"),
     "_errors": ("raising", "problem", "keywords", "values", "sweep"),
+    "_solution": ("status", "advice", "summary", "solution"),
     "_problem": ("constraint", "slopes", "equations", "content", "numbers", "trace"),
     "_linear": ("neumann", "dense", "gmres", "krylov", "small_lu", "linearise", "trust", "solve"),
     "_methods": (

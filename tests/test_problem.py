@@ -217,7 +217,7 @@ MISTAKES = {
     "has_aux without aux": (
         lambda: ix.fixed_point(good, 1.0, has_aux=True),
         TypeError,
-        r"`fixed_point\(F=\.\.\.\)`: expected a pair \(value, aux\), because has_aux=True, got PyTreeDef\(\*\)\.",
+        r"`fixed_point\(F=\.\.\.\)`: expected a pair \(value, aux\), because has_aux=True, got one number or array\.",
     ),
     "shape": (
         lambda: ix.fixed_point(lambda x: {"T": x["T"][:2]}, {"T": jnp.ones(3)}),
@@ -247,7 +247,7 @@ MISTAKES = {
     "empty": (
         lambda: ix.fixed_point(good, {"a": jnp.ones((0, 2)), "b": None}),
         ValueError,
-        r"`fixed_point\(x0=\.\.\.\)`: expected at least one number to solve for, got PyTreeDef",
+        r"`fixed_point\(x0=\.\.\.\)`: expected at least one number .* got \{'a': \*, 'b': \*\} and no numbers in it",
     ),
     "integers": (
         lambda: ix.fixed_point(lambda x: x, {"n": jnp.arange(3)}),

@@ -580,7 +580,7 @@ def test_the_restarts_of_anderson():
     assert second > 2 * 50
     assert len(points) > second + 2 * 50
     alone = ix.fixed_point(jump, jnp.array([0.2]), solver=ix.Anderson(), throw=False)
-    assert (name(alone), 500 < int(alone.nfev) < 510) == ("STALLED", True)
+    assert (name(alone), 500 < int(alone.nfev) < 510) == ("NO_PROGRESS", True)
 
 
 def test_the_plain_steps_of_pseudo_transient():

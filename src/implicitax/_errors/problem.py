@@ -52,7 +52,7 @@ def check_guess(called: Function, F: Any, x0: Any) -> None:
             mistake(
                 f"{caller}(x0=...)",
                 "at least one number to solve for",
-                f"{jax.tree.structure(x0)} with no numbers in it",
+                f"{_structure(x0)} and no numbers in it",
                 "An empty state is often a filter that removed every array, or a size computed as 0.",
                 "Pass the initial guess as an array or a pytree of arrays.",
             )
@@ -247,8 +247,8 @@ def _check_structure(called: Function, out: Any, x0: Any) -> None:
     raise ValueError(
         mistake(
             called.argument,
-            f"the structure of x0, {jax.tree.structure(x0)}",
-            f"{jax.tree.structure(out)} ({difference})",
+            f"the structure of x0, {_structure(x0)}",
+            f"{_structure(out)} ({difference})",
             f"In {called.formula} the output has the structure of the state; a forgotten entry, a list for a tuple, or "
             "an auxiliary output without has_aux=True is the usual cause.",
             f"Return from {function} the same containers as x0.",
@@ -257,7 +257,18 @@ def _check_structure(called: Function, out: Any, x0: Any) -> None:
 
 
 def _structure(tree: Any) -> str:
-    return str(jax.tree.structure(tree))
+    """By the kinds of containers and the names of their leaves, as many as one can read."""
+    if isinstance(tree, dict | list | tuple) and not hasattr(tree, "_fields"):
+        children = tree.values() if isinstance(tree, dict) else tree
+        if all(jax.tree_util.all_leaves([child]) for child in children if child is not None):
+            shown = dict.fromkeys(tree, "*") if isinstance(tree, dict) else type(tree)("*" for _ in children)
+            text = str(shown).replace("'*'", "*")
+            return text if len(text) < 100 else f"a {type(tree).__name__} of {len(tree)}"
+    paths = path_names(tree, "x")
+    if paths == ["x"]:
+        return "one number or array"
+    shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
+    return f"a {type(tree).__name__} with {shown or 'no leaves'}"
 
 
 def _depends(jaxpr: Any, num_x: int) -> bool:

@@ -14,6 +14,7 @@ from .bounds import Bounds
 from .verdict import Before, Outcome, after, probe, prove, runs_off, status_of, why_none
 
 _IDLE = 10  # evaluations without a better point, after which more of them would not have helped
+_LONG = 50  # the same by a method of which a residual may grow for a while before it falls
 _PROVISIONAL = 0.1  # tolerances: a correction by an approximate inverse as small as this may end a solve
 
 
@@ -253,6 +254,10 @@ class Row(NamedTuple):
         if carry.distance is not None:
             idle = (status == Status.STALLED) | ((status == Status.STEP_LIMIT) & (carry.stale >= _IDLE))
             status = _xla.where(idle, why_none(carry.merit, carry.distance, status), status)
+        limit, stalled = status == Status.STEP_LIMIT, status == Status.STALLED
+        none = (limit | stalled) & (carry.stale >= carry.nfev - 1) & (carry.nfev > _IDLE)
+        spent = limit & (carry.stale >= _LONG)
+        status = status_of(none & False, (none, Status.NO_PROGRESS), (spent, Status.STALLED), otherwise=status)
         if limits.bounds is not None:
             blocked = (carry.pressed < self.unknowns) & (status < 0) & (carry.nfev > 0)
             status = _xla.where(blocked, Status.AT_BOUND, status)

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 
-from .. import _tree
+from .. import _linear, _tree
 from .._errors import keywords as check
 from .._loop import Attempt, Watch
 from .._methods import AbstractMethod, Given, Needs, wants_matrix
@@ -12,7 +12,7 @@ from .._methods.foreign import kinds_of
 from .._problem import Problem, Slopes
 from .._rule import AbstractAdjoint, Asked, Implicit, Rule, Unrolled
 from .._rule.rows import LinearSolver
-from .._solution import Summary
+from .._solution import Run, Summary
 from . import auto
 from .keywords import Wanted
 
@@ -23,6 +23,7 @@ class Options(NamedTuple):
     """Everything about a solve that is not the problem. `solver` and `adjoint` may hold arrays."""
 
     solver: Any
+    auto: bool  # whether it was chosen for the user
     adjoint: AbstractAdjoint
     linear_solver: LinearSolver
     judged_by: LinearSolver  # what finds Newton's correction where the method does not know it
@@ -57,6 +58,7 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
     check.check_watch(caller, wanted.history, wanted.progress, ours and not unrolled)
     return Options(
         solver=solver,
+        auto=wanted.solver is None or isinstance(wanted.solver, auto.Auto),
         adjoint=adjoint,
         linear_solver=linear_solver,
         judged_by=linear_solver if batch_axis is None else auto.for_rows(problem, batch_axis),
@@ -87,7 +89,30 @@ def summarise(problem: Problem, static: Options) -> Summary:
     names = tuple((path, shape_of_row(struct.shape)) for path, struct in zip(problem.paths, problem.x_struct))
     solver, linear_solver = (eqx.tree_pformat(part, width=10**6) for part in (static.solver, static.linear_solver))
     noun = "solves" if static.batch_axis is None else "rows"
-    return Summary(problem.caller, solver, linear_solver, names, noun)
+    if problem.caller.startswith("custom_"):
+        solver = "your solver"
+    return Summary(problem.caller, solver, linear_solver, names, noun, _run_of(problem, static))
+
+
+def _run_of(problem: Problem, static: Options) -> Run:
+    """What advice depends on."""
+    solver, adjoint = static.solver, static.adjoint
+    ours, own = isinstance(solver, AbstractMethod), problem.caller.startswith("custom_")
+    named = ("rtol", "atol") if not ours else ()
+    tolerances = [f"{name}={getattr(solver, name)!r}" for name in named if hasattr(solver, name)]
+    return Run(
+        kind=problem.kind,
+        solver="" if own else type(solver).__name__,
+        auto=static.auto and not own,
+        ours=ours and not own,
+        max_steps=static.max_steps,
+        size=problem.size,
+        damped=ours and getattr(solver, "damping", 1.0) != 1,
+        matrix=_linear.is_dense(static.linear_solver),
+        differentiable=problem.slopes is not Slopes.DIFFERENCES,
+        own_tolerances=", ".join(tolerances),
+        unrolled=adjoint.steps if isinstance(adjoint, Unrolled) else None,
+    )
 
 
 def _check_rows(problem: Problem, batch_axis: Any) -> int | None:

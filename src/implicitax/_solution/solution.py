@@ -1,0 +1,74 @@
+"""What a solve returns."""
+
+import equinox as eqx
+from jax.core import Tracer
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .status import Status
+from .summary import Ending, Summary
+
+
+class History(eqx.Module):
+    """What was seen while a solve ran, an entry for each evaluation of F along the last axis; −1 after the last.
+
+    - `residual`: max |F(x) − x|, or max |R(x)|; infinite where it was not finite.
+    - `error`: the same in units of the tolerance: at most 1 where the solve may stop.
+    - `step`: max |x_next − x|, to the point evaluated next.
+    - `every`: of how many evaluations one has an entry: 1 up to 1000 evaluations, then 2, up to 2000, then 4, ...
+    """
+
+    residual: Float[Array, "... entries"]
+    error: Float[Array, "... entries"]
+    step: Float[Array, "... entries"]
+    every: Int[Array, "..."]
+
+
+class Solution(eqx.Module):
+    """The result of `fixed_point` or `root`. Under `vmap` every field has the lanes as leading axes.
+
+    - `x`: the solution, a pytree like x0. The only field, with `aux`, that has a derivative.
+    - `success`: whether the residual, recomputed at `x`, meets the tolerance.
+    - `status`: an int32, see `Status`.
+    - `message`: what happened, with the numbers, and what to try. Made on the host: not inside `jit`.
+    - `nit`: iterations, that is, steps from x0.
+    - `nfev`: evaluations of F (a solve with a Jacobian counts each evaluation of F with its n tangents as one; with a
+      solver of Optimistix, whose own are not seen, the one at its result).
+    - `residual`: max |F(x) − x|, or max |R(x)|, at `x`.
+    - `aux`: what F returned beside its value, at `x`; None without `has_aux=True`.
+    - `error`: an estimate of max |x − x*|; None without `error_estimate=True`.
+    - `history`: a record with the arrays `residual`, `error` (in units of the tolerance) and `step`, an entry for each
+      evaluation of F along the last axis, −1 after the last; None without `history=True`.
+    - `solver`, `linear_solver`: what solved it, and what solves the linear systems of its derivative, as text.
+    """
+
+    x: PyTree
+    aux: PyTree
+    status: Int[Array, "..."]
+    nit: Int[Array, "..."]
+    nfev: Int[Array, "..."]
+    residual: Float[Array, "..."]
+    component: Int[Array, "..."]  # the first real unknown that was not finite; their number if all were
+    error: Float[Array, "..."] | None
+    summary: Summary
+    history: History | None = None
+
+    @property
+    def success(self) -> Bool[Array, "..."]:
+        return self.status == Status.CONVERGED
+
+    @property
+    def solver(self) -> str:
+        return self.summary.solver
+
+    @property
+    def linear_solver(self) -> str:
+        return self.summary.linear_solver
+
+    @property
+    def message(self) -> str:
+        if isinstance(self.status, Tracer):
+            raise TypeError(
+                "`Solution.message`: expected concrete numbers, got a traced `status`. Texts cannot be made inside "
+                "`jit` or `vmap`. Return the Solution from the transformed function and ask it outside."
+            )
+        return self.summary.describe(Ending(self.status, self.nit, self.residual, self.component))
