@@ -245,3 +245,20 @@ def test_a_solver_of_optimistix():
     assert report.healthy
     assert report.attempts[0].history is None
     assert report.attempts[0].name.startswith("FixedPointIteration")
+
+
+def test_an_f_that_is_another_each_time():
+    rng, count = np.random.default_rng(0), [0]
+
+    def counting(x):
+        count[0] += 1
+        return 0.5 * jnp.cos(x) + count[0]
+
+    random = lambda x: 0.5 * jnp.cos(x) + rng.normal()
+    drawn = lambda x: jax.pure_callback(lambda x: 0.5 * np.cos(x) + rng.normal(), x, x)
+    for F in (counting, random, drawn):
+        report = ix.diagnose(F, jnp.ones(2), solver=ix.Picard())
+        assert not report.healthy
+        assert "impure" in [finding.code for finding in report.findings]
+    key = jax.random.key(0)
+    assert ix.diagnose(lambda x: 0.5 * jnp.cos(x) + jax.random.normal(key, (2,)), jnp.ones(2)).healthy

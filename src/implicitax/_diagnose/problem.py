@@ -30,16 +30,20 @@ class Case(NamedTuple):
     x0: Leaves
     tolerance: Tolerance
     batch_axis: int | None
+    pure: bool  # whether F has returned the same for the same, when it was run twice
 
     @classmethod
     def of(cls, kind: Kind, F: Any, x0: Any, args: tuple[Any, ...], wanted: Wanted) -> "Case":
         check_kind("diagnose", kind)
         call = Call(kind, "diagnose", F, x0, args, constraint=wanted.constraint, again=False)
         problem, theta, x, *_ = hoist(call)
+        other, again, *_ = hoist(call)
+        values = [np.asarray(_tree.ravel(p.residual(x, t))) for p, t in ((problem, theta), (other, again))]
         names = _names(F, args, problem.num_traced)
         names += tuple(f"closure[{i}]" for i in range(len(theta) - len(names)))
         tolerance = tolerances(problem, wanted).sized(x, wanted.batch_axis)
-        return cls(problem, tuple(map(jnp.asarray, theta)), names, x, tolerance, wanted.batch_axis)
+        pure = np.array_equal(*values, equal_nan=True)
+        return cls(problem, tuple(map(jnp.asarray, theta)), names, x, tolerance, wanted.batch_axis, pure)
 
     @property
     def smooth(self) -> tuple[int, ...]:

@@ -66,6 +66,15 @@ def _list(names: Iterable[object]) -> str:
 
 
 def _inputs(case: Case) -> Iterator[Finding]:
+    if not case.pure:
+        function = "F" if case.problem.kind == "fixed_point" else "R"
+        yield Finding(
+            "error",
+            "impure",
+            f"{function} returns something else each time for the same x and arguments: by a random number, or by what "
+            "it counts or changes. There is no solution of that. Pass what changes as an argument, random numbers as a "
+            f"key of `jax.random` that is the same in each evaluation.",
+        )
     for name, leaf in zip((*case.problem.paths, *case.names), (*case.x0, *case.theta)):
         bad = np.argwhere(~np.isfinite(np.asarray(leaf))) if is_differentiable(leaf) else ()
         if len(bad):

@@ -11,6 +11,7 @@ from .. import _linear, _tree, _xla
 from .._loop import Limits, Outcome, constrain, judge
 from .._loop.evaluate import Evaluator
 from .._methods import AbstractMethod, Evaluation, typical_size
+from .._solution import Ending
 from .._tree import Leaves, is_differentiable
 from .block import Constants, Rule
 from .implicit import Found
@@ -34,7 +35,9 @@ def settle(rule: Rule, theta: Leaves, outcome: Outcome, limits: Limits, asked: A
         correction, error = correct(rule, theta, outcome, limits, asked.linear_solver)
     aux = problem.evaluate(outcome.x, theta)[1] if problem.has_aux else ()
     scale = _scale(rule.linear_solver, outcome.x, limits)
-    constants = Constants(outcome, scale, correction if asked.polish else None)
+    status, nit, _, residual, component, _ = outcome[1:]
+    ending = Ending(status, nit, residual, component) if rule.throw else Ending(status, None, None, None)
+    constants = Constants(ending, scale, correction if asked.polish else None)
     return Found(outcome.x, aux, outcome, error if asked.error_estimate else None, constants)
 
 

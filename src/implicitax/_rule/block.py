@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .. import _tree, _xla
-from .._loop import Outcome
 from .._problem import Condition, Problem
 from .._solution import Ending, Signs, Status, Summary
 from .._tree import Leaves, is_differentiable
@@ -37,7 +36,7 @@ class Rule:
 class Constants(NamedTuple):
     """What the derivative needs that has none itself."""
 
-    outcome: Outcome
+    ending: Ending  # of the solve; without `throw` only its status
     scale: Leaves  # the typical size of the unknowns, if the linear solver has no matrix
     correction: Leaves | None  # Newton's, if the equations are to be linearised at x plus that
 
@@ -88,12 +87,12 @@ class Equations(NamedTuple):
 
     rule: Rule
     moving: tuple[int, ...]
-    outcome: Outcome
+    ending: Ending
     theta: Leaves
 
     @property
     def rows(self) -> Rows:
-        return Rows(self.outcome.status == Status.CONVERGED, self.rule.batch_axis)
+        return Rows(self.ending.status == Status.CONVERGED, self.rule.batch_axis)
 
     def __call__(self, x: Leaves, theta_m: Leaves) -> tuple[Leaves, Leaves]:
         theta = replace(self.theta, self.moving, theta_m)
@@ -172,7 +171,7 @@ class Judged(NamedTuple):
 def solve_block(rule: Rule, moving: tuple[int, ...], transposed: bool, point: Point, b: Block) -> Judged:
     """M⁻¹ b or M⁻ᵀ b. What is passed on unchanged is not judged."""
     rule = dataclasses.replace(rule, linear_solver=eqx.combine(point.solver_arrays, rule.linear_solver))
-    equations = Equations(rule, moving, point.constants.outcome, point.theta)
+    equations = Equations(rule, moving, point.constants.ending, point.theta)
     solve = equations.solve_transposed if transposed else equations.solve
     solved = solve(point.at, pick(point.theta, moving), point.constants.scale, b)
     u = solved.u
@@ -214,7 +213,7 @@ def _judge(equations: Equations, solved: _Solved, right: Block, values: Block) -
 
     In a batch row by row; a value that has no rows, θ̄ for one, is a sum over all of them.
     """
-    rule, outcome, rows = equations.rule, equations.outcome, equations.rows
+    rule, rows = equations.rule, equations.rows
     by_row, whole = rows.partition((*right.x, *right.y))
     moving = _xla.once(rows.nonzero(by_row) | ~_tree.is_zero((*right.theta, *whole)))
     failed = _xla.once(moving & ~(solved.ok & solved.holds & rows.good))
@@ -233,5 +232,4 @@ def _judge(equations: Equations, solved: _Solved, right: Block, values: Block) -
     given, undefined = solved.nan_in(right)
     undefined &= jnp.any(moving & rows.good) & ~jnp.any(moving & ~rows.good)
     signs = Signs(given, undefined, solved.holds)
-    numbers = Ending(outcome.status, outcome.nit, outcome.residual, outcome.component)
-    return Judged(values, failed | undefined, (*numbers, *signs, *null))
+    return Judged(values, failed | undefined, (*equations.ending, *signs, *null))

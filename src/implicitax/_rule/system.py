@@ -192,7 +192,7 @@ def _turned(system: System, *operands: Any) -> list[Any]:
         dot[i] = value
     position = jax.tree.unflatten(system.point, range(count))
     direction = Direction(pick(tuple(dot), position.x), pick(tuple(dot), position.theta))
-    equations = Equations(system.rule, system.moving, point.constants.outcome, point.theta)
+    equations = Equations(system.rule, system.moving, point.constants.ending, point.theta)
     turned = multiply(equations, point, direction, system.transposed, system.whole(u))
     return jax.tree.leaves(jax.tree.map(jnp.subtract, system.fill(b_dot), turned))
 
