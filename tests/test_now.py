@@ -6,6 +6,7 @@ import functools
 import gc
 import operator
 import os
+import subprocess
 import sys
 import threading
 import types
@@ -494,6 +495,17 @@ HITS = {
     "a layer": lambda v: lambda x, a: v * NET(x, a),
     "a callback": lambda v: lambda x, a: v * _callback(x, a),
     "a scan": lambda v: lambda x, a: v * jax.lax.scan(lambda c, _: (0.5 * jnp.cos(c) * a, None), x, length=3)[0],
+    "a scan with the number in its body": lambda v: (
+        lambda x, a: jax.lax.scan(lambda c, _: (v * jnp.cos(c) * a, None), x, length=3)[0]
+    ),
+    "a branch with numbers in it": lambda v: (
+        lambda x, a: jax.lax.cond(x[0] > 9 * v, lambda x: v * jnp.sin(x), lambda x: v * 0.4 * jnp.cos(x) * a + v, x)
+    ),
+    "a loop with numbers in it": lambda v: (
+        lambda x, a: jax.lax.while_loop(lambda c: c[1] < 3 * v, lambda c: (v * jnp.cos(c[0]) * a, c[1] + v), (x, 0.0))[
+            0
+        ]
+    ),
     "a branch": lambda v: lambda x, a: v * jax.lax.cond(a > 0, lambda x: 0.4 * jnp.cos(x), lambda x: 0.1 * x, x),
     "a while loop": lambda v: (
         lambda x, a: (
@@ -536,6 +548,9 @@ def test_a_function_made_anew_is_found_again(name, compiled):
             values.append(ix.fixed_point(make(v), jnp.full(2, 0.3), 0.9).x)
     assert len(compiled) == first
     np.testing.assert_array_equal(values[0], values[-1])
+    for v, x in zip((0.5, 0.6), values):  # as inside `jit`, where the numbers stay where they are
+        inside = jax.jit(lambda v=v: ix.fixed_point(make(v), jnp.full(2, 0.3), 0.9, throw=False).x)
+        np.testing.assert_allclose(x, inside(), rtol=1e-9 if x.dtype == np.float64 else 1e-5)
     assert not np.allclose(values[0], values[1])
 
 
@@ -581,3 +596,33 @@ def test_no_tracer_is_kept():
         for F in (lambda x, a: jnp.cos(a * x), lambda x, a: 0.4 * jax.nn.relu(a * x) + 0.1):
             jax.jit(lambda a, F=F: ix.fixed_point(lambda x: F(x, a), 0.5, throw=False).x)(0.9)
             jax.grad(lambda a, F=F: ix.fixed_point(lambda x: F(x, a), 0.5, throw=False).x)(0.9)
+
+
+def test_a_setting_of_jax_for_random_numbers():
+    key = jax.random.key(3)
+    F = lambda x: 0.3 * jnp.cos(x) + jax.random.uniform(key, (2,))
+    for partitionable in (True, False, True):
+        with jax.threefry_partitionable(partitionable):
+            x = ix.fixed_point(F, jnp.zeros(2)).x
+            np.testing.assert_allclose(x, F(x), rtol=1e-9)
+
+
+def test_a_program_from_the_persistent_cache(tmp_path):
+    """With `throw=False` there is no callback in it; the second process takes it from there."""
+    script = f"""
+import jax, jax.numpy as jnp, implicitax as ix
+jax.config.update("jax_compilation_cache_dir", {str(tmp_path)!r})
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event))
+solve = lambda a: ix.fixed_point(lambda x: jnp.cos(a * x), 0.5, throw=False).x
+print(jax.jit(solve)(0.9), jax.jit(jax.grad(solve))(0.9), jax.grad(solve)(0.9))
+print(sum("cache_hits" in hit for hit in hits), sum("cache_misses" in hit for hit in hits))
+"""
+    first, second = (subprocess.run([sys.executable, "-c", script], capture_output=True, text=True) for _ in range(2))
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    (values, counts), (again, more) = first.stdout.splitlines(), second.stdout.splitlines()
+    assert values == again
+    assert int(more.split()[0]) > int(counts.split()[0])
+    assert int(more.split()[1]) == 0

@@ -29,7 +29,9 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
 
     **Arguments:**
 
-    - `F`: a function `F(x, *args)` that returns a pytree like x, of the same structure, shapes and dtypes.
+    - `F`: a function `F(x, *args)` that returns a pytree like x, of the same structure, shapes and dtypes. Outside `jit`
+      it is traced in each call. Without a derivative (`jax.pure_callback`) it is solved all the same; with a rule for
+      reverse mode only (`jax.custom_vjp`) that serves both modes.
     - `x0`: the guess; any pytree of real or complex arrays, in the units of the model. Python numbers take the dtype
       that F returns.
     - `args`: passed on to F.
@@ -70,8 +72,8 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
 
     **Returns:** a `Solution`.
 
-    **Raises:** `ConvergenceError` if the solve fails (inside `jit`: JAX's runtime error with the same text);
-    `ValueError` or `TypeError` for wrong arguments.
+    **Raises:** `ConvergenceError` if the solve, or its derivative, fails (inside `jit`: JAX's runtime error with the
+    same text); `ValueError` or `TypeError` for wrong arguments; `TypeError` for a derivative that F has not.
 
     **Cost:** `Solution.nfev` evaluations of F, one more each for `aux` and for `error_estimate`, and for each tangent
     or cotangent one linear solve with I − ∂F/∂x, two without a matrix (`Implicit`). Memory does not depend on the

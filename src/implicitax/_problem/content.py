@@ -10,6 +10,7 @@ function under `jax.jit` is JAX's to keep or to trace again: if nothing else can
 import enum
 import functools
 import inspect
+import os
 import types
 import weakref
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from jax.core import ShapedArray, Tracer, eval_jaxpr
 
 from .._tree import is_differentiable
 
-_ORDERS = 3  # derivatives of a custom rule that are looked at, where they have such rules themselves
+_ORDERS = 2  # derivatives of a custom rule that are looked at, where they have such rules themselves
 _VALUES = (
     bool,
     int,
@@ -150,7 +151,8 @@ class _Walk:
         name = eqn.primitive.name
         inputs = tuple(map(number, eqn.invars))
         outputs = tuple((number(var), _aval(var.aval)) for var in eqn.outvars)
-        if name in _CUSTOM:
+        rule = _of_jax(eqn) if name in _CUSTOM else None
+        if name in _CUSTOM and rule is None:
             self.rules.add(name)
         skipped = _CUSTOM.get(name, ("flatten",))  # `flatten`: where Equinox keeps the structure of an output
         params = [(key, value) for key, value in eqn.params.items() if key not in skipped]
@@ -159,7 +161,9 @@ class _Walk:
         else:
             runs = name in _CALLBACKS
             found = tuple((key, self.value(value, runs)) for key, value in params)
-        return eqn.primitive, inputs, outputs, found, frozenset(eqn.effects)
+        # How random numbers are made, and where: by settings of JAX which the equation keeps.
+        settings = tuple(str(getattr(eqn.ctx, each, None)) for each in ("threefry_partitionable", "compute_type"))
+        return eqn.primitive, inputs, outputs, found, frozenset(eqn.effects), settings, rule
 
     def _jitted(self, closed: Any) -> Any:
         known = _JITTED.get(closed)
@@ -261,8 +265,17 @@ _SINGLE = (
     "UnspecifiedValue",
     "object",
 )  # of which each is what it is
+_JAX = f"{os.path.dirname(jax.__file__)}{os.sep}_src{os.sep}"
 _ITSELF = object()
 _JITTED: Any = weakref.WeakKeyDictionary()  # what the jaxprs of functions under `jax.jit` come to
+
+
+def _of_jax(eqn: Any) -> str | None:
+    """The function to which the rule belongs, if it is one of JAX's own, as `jax.nn.relu`: its rule does not change.
+    (What `jax.custom_gradient` makes of a function of the user's has its place in JAX, too, but not there.)"""
+    jaxpr = getattr(eqn.params.get("call_jaxpr"), "jaxpr", None)
+    function = getattr(getattr(jaxpr, "debug_info", None), "func_src_info", None) or ""
+    return function if any(f"{_JAX}{room}{os.sep}" in function for room in ("nn", "numpy", "scipy")) else None
 
 
 def _room(value: Any) -> str:

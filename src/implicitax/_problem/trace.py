@@ -6,6 +6,7 @@ loop, the Jacobian, the derivative. It is the same as one before if their conten
 is now, whatever it reads and wherever it reads it, and a function that is made anew in each call is not compiled anew.
 """
 
+import contextlib
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
@@ -142,10 +143,14 @@ def _find(call: Call, taken: _Taken) -> tuple[_Traced, Problem]:
 
 
 def _known(key: Any) -> _Kept | None:
-    if key is None or key[0] not in _CACHE:
+    if key is None:
         return None
-    _CACHE.move_to_end(key[0])
-    return _CACHE[key[0]].get(key[1])
+    variants = _CACHE.get(key[0])
+    if variants is None:
+        return None
+    with contextlib.suppress(KeyError):  # another thread has just forgotten it
+        _CACHE.move_to_end(key[0])
+    return variants.get(key[1])
 
 
 def _remember(call: Call, key: Any, kept: _Kept) -> None:
