@@ -29,9 +29,9 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
 
     **Arguments:**
 
-    - `F`: a function `F(x, *args)` that returns a pytree like x, of the same structure, shapes and dtypes. Outside `jit`
-      it is traced in each call. Without a derivative (`jax.pure_callback`) it is solved all the same; with a rule for
-      reverse mode only (`jax.custom_vjp`) that serves both modes.
+    - `F`: a function `F(x, *args)` that returns a pytree like x, of the same structure, shapes and dtypes. Outside
+      `jit` it is traced in each call. Without a derivative (`jax.pure_callback`) it is solved all the same; with a rule
+      for reverse mode only (`jax.custom_vjp`) that serves both modes.
     - `x0`: the guess; any pytree of real or complex arrays, in the units of the model. Python numbers take the dtype
       that F returns.
     - `args`: passed on to F.

@@ -276,7 +276,7 @@ def _problem(call: Call, taken: _Taken, found: _Traced) -> Problem:
         complex_closed=tuple(map(is_complex, found.closed.consts)),
         state=taken.state.bare,
         x_struct=tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in found.x),
-        paths=_real_paths(taken.state, call.x0),
+        paths=taken.state.paths(path_names(call.x0)),
         has_aux=call.has_aux,
         constrained=call.constraint is not None,
     )
@@ -287,16 +287,3 @@ def _conditions(call: Call, x: Any, args: tuple[Any, ...]) -> Any:
     returned = call.constraint(x, *args)
     check_conditions(call.function, returned)
     return _tree.ravel(tuple(map(jnp.asarray, Layout.take(returned)[1])))
-
-
-def _real_paths(state: Layout, x0: Any) -> tuple[str, ...]:
-    parts = state.repeat([(name, leaf) for name, leaf in zip(path_names(x0), jax.tree.leaves(x0))])
-    seen: set[str] = set()
-    paths = []
-    for name, leaf in parts:
-        if is_complex(leaf):
-            paths.append(f"imag({name})" if name in seen else f"real({name})")
-            seen.add(name)
-        else:
-            paths.append(name)
-    return tuple(paths)

@@ -91,6 +91,15 @@ class Layout:
                 repeated.extend([value] * (2 if next(pairs) else 1))
         return tuple(repeated)
 
+    def paths(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Of the names of the leaves, one a real leaf."""
+        found: list[str] = []
+        pairs = iter(self.complex_)
+        for name, leaf in zip(names, self.static):
+            if leaf is self.ARRAY:
+                found += [f"real({name})", f"imag({name})"] if next(pairs) else [name]
+        return tuple(found)
+
     @property
     def bare(self) -> "Layout":
         """The same without the leaves that are not arrays: equal for pytrees of one structure."""
