@@ -202,3 +202,14 @@ def test_history_under_debug_nans():
         assert bool(
             jax.jit(lambda a: ix.fixed_point(lambda x: jnp.cos(a * x), 0.5, history=True, throw=False).success)(1.0)
         )
+
+
+def test_numbers_of_python_as_tangents_and_cotangents():
+    """Where lanes have parameters of their own, or directions."""
+    solve = lambda a: ix.fixed_point(lambda x: 0.5 * jnp.cos(a * x), 0.5).x
+    a = jnp.array([0.7, 1.2])
+    slopes = jnp.stack([jax.grad(solve)(each) for each in a])
+    np.testing.assert_allclose(jax.vmap(lambda a: jax.vjp(solve, a)[1](1.0)[0])(a), slopes, rtol=1e-12)
+    np.testing.assert_allclose(jax.vmap(lambda a: jax.jvp(solve, (a,), (1.0,))[1])(a), slopes, rtol=1e-12)
+    several = jax.vmap(lambda w: jax.vjp(solve, 0.7)[1](w)[0])(jnp.array([1.0, -2.0]))
+    np.testing.assert_allclose(several, slopes[0] * jnp.array([1.0, -2.0]), rtol=1e-12)

@@ -17,6 +17,7 @@ from jax.interpreters import ad, batching, mlir
 from .. import _xla
 from .._errors import raise_where
 from .._errors.problem import Function, check_derivative
+from .._tree import is_differentiable
 from .block import Block, Direction, Equations, Point, Rule, multiply, pick, solve_block
 
 ALL = (True, True, True)
@@ -118,7 +119,7 @@ def _check_derivative(rule: Rule, moving: tuple[int, ...], reverse: bool) -> Non
 
 def _bind(system: System, point: Sequence[Any], b: Sequence[Any]) -> list[Any]:
     if _xla.named_axes():  # what is the same on all devices of a `shard_map` differs as the point does
-        b = _xla.linked(tuple(b), [leaf for leaf in point if jnp.issubdtype(leaf.dtype, jnp.inexact)])
+        b = _xla.linked(tuple(b), [leaf for leaf in point if is_differentiable(leaf)])
     return _system.bind(*point, *b, system=system)
 
 
@@ -157,7 +158,7 @@ def _lanes(operands: Any, axes: Any, *, system: System) -> tuple[Any, Any]:
     moved = [leaf if axis is None else jnp.moveaxis(leaf, axis, 0) for leaf, axis in zip(operands, axes)]
     count = system.arrays
     b = [
-        jnp.broadcast_to(leaf, (size, *leaf.shape)) if axis is None else leaf
+        jnp.broadcast_to(leaf, (size, *jnp.shape(leaf))) if axis is None else leaf
         for leaf, axis in zip(moved[count:], axes[count:])
     ]
     level = Lanes(size, tuple(None if axis is None else 0 for axis in axes[:count]))
