@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from .status import Status
 
+_LONG = 500  # iterations after which more of them would not have helped; a first attempt may take half of those allowed
 _SMALL = 1000  # unknowns up to which a method with a matrix is worth a try
 
 
@@ -66,14 +67,15 @@ def _stalled(run: Run, nit: int) -> str:
 
 
 def _no_progress(run: Run, nit: int) -> str:
+    more = f" Or raise `max_steps`, which is {run.max_steps}." if run.max_steps / 2 <= nit < _LONG else ""
     if run.kind == "fixed_point" and run.solver == "Picard":
         return "Plain iteration leads away from a fixed point here. " + _stalled(run, nit)
     if not run.auto:
-        return _stalled(run, nit)
+        return _stalled(run, nit) + more
     sought = "root" if run.kind == "root" else "fixed point"
     return (
         f"Start elsewhere{_newton(run)}: x0 may be far off, or at a kink, or there may be no {sought} for these "
-        "parameters, which `ix.diagnose` helps to find out."
+        f"parameters, which `ix.diagnose` helps to find out.{more}"
     )
 
 
