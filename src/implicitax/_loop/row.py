@@ -257,7 +257,7 @@ class Row(NamedTuple):
         limit, stalled = status == Status.STEP_LIMIT, status == Status.STALLED
         none = (limit | stalled) & (carry.stale >= carry.nfev - 1) & (carry.nfev > _IDLE)
         spent = limit & (carry.stale >= _LONG)
-        status = status_of(none & False, (none, Status.NO_PROGRESS), (spent, Status.STALLED), otherwise=status)
+        status = _xla.select([none, spent], [Status.NO_PROGRESS, Status.STALLED], status)
         if limits.bounds is not None:
             blocked = (carry.pressed < self.unknowns) & (status < 0) & (carry.nfev > 0)
             status = _xla.where(blocked, Status.AT_BOUND, status)

@@ -76,28 +76,22 @@ class Content(NamedTuple):
 
 
 def content(closed: Any) -> Content:
-    """The key of a closed jaxpr, whose constants count by their shapes and dtypes only. Raises `Incomparable`."""
+    """The key of a closed jaxpr, whose constants count by their shapes and dtypes only. Raises `Incomparable`.
+
+    With a custom rule in it, it is followed by the jaxprs of its derivatives, until one has no such rule.
+    """
     walk = _Walk()
-    structure = walk.jaxpr(closed.jaxpr)
-    derivatives = _derivatives(closed, walk.rules) if walk.rules else ()
-    return Content((structure, *map(walk.closed, derivatives)), tuple(walk.same))
-
-
-def _derivatives(closed: Any, rules: set[str]) -> list[Any]:
-    """The jaxprs of the derivatives of each order, until one has no rules of its own."""
-    found = []
+    found = [walk.jaxpr(closed.jaxpr)]
     for _ in range(_ORDERS):
+        if not walk.rules:
+            break
         try:
-            closed = _derivative(closed, reverse="custom_vjp_call" in rules)
+            closed = _derivative(closed, reverse="custom_vjp_call" in walk.rules)
         except Exception:  # whatever a rule raises: what has no derivative has none that could be another one
             break
-        found.append(closed)
-        walk = _Walk()
-        walk.closed(closed)
-        rules = walk.rules
-        if not rules:
-            break
-    return found
+        walk.rules = set()
+        found.append(walk.closed(closed))
+    return Content(tuple(found), tuple(walk.same))
 
 
 def _derivative(closed: Any, reverse: bool) -> Any:

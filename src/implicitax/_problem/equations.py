@@ -49,6 +49,7 @@ class Problem:
     # What `_solve.py` has decided about this problem, and compiled for it.
     plans: dict[Any, Any] = field(default_factory=dict)
     compiled: dict[Any, Any] = field(default_factory=dict)
+    derivatives: dict[Any, bool] = field(default_factory=dict)  # whether F has them, by what moves and by mode
 
     def __repr__(self) -> str:
         # JAX prints what it holds, to name functions in its messages: `jacrev` does so in every call.
@@ -85,18 +86,25 @@ class Problem:
     @functools.cached_property
     def slopes(self) -> Slopes:
         """What stands for the derivative of R by x."""
-        if unusual(self.jaxpr) <= {"while"}:
+        if self._unusual <= {"while"}:
             return Slopes.TANGENTS
         return slopes_of(self._evaluate, self.x_struct, self._theta_struct)
 
     def lacks(self, moving: tuple[int, ...], reverse: bool) -> set[str]:
         """The primitives because of which F has no derivative by those leaves of theta; none if it has."""
-        names = unusual(self.jaxpr)
-        if not names or (names == {"while"} and not reverse):
+        if not self._unusual or (self._unusual == {"while"} and not reverse):
             return set()
-        exact = self.slopes is not Slopes.DIFFERENCES
-        known = exact and has_derivative(self.evaluate, moving, reverse, self.x_struct, self._theta_struct)
-        return set() if known else names
+        key = moving, reverse
+        if key not in self.derivatives:
+            exact = self.slopes is not Slopes.DIFFERENCES
+            self.derivatives[key] = exact and has_derivative(
+                self.evaluate, moving, reverse, self.x_struct, self._theta_struct
+            )
+        return set() if self.derivatives[key] else self._unusual
+
+    @functools.cached_property
+    def _unusual(self) -> set[str]:
+        return unusual(self.jaxpr)
 
     @property
     def _theta_struct(self) -> tuple[jax.ShapeDtypeStruct, ...]:
