@@ -28,6 +28,11 @@ np.testing.assert_allclose(sharded(a), expected, atol=1e-12)
 gradient = jax.grad(lambda a: jnp.sum(sharded(a) ** 2))(a)
 np.testing.assert_allclose(gradient, jax.grad(lambda a: jnp.sum(jax.vmap(one)(a) ** 2))(a), atol=1e-10)
 
+# The gradient taken inside, after the same F was solved and differentiated outside.
+loss = lambda a: jnp.sum(jax.vmap(one)(a) ** 2)
+inside = jax.jit(jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=P("d"), out_specs=P("d")))
+np.testing.assert_allclose(inside(a), jax.grad(loss)(a), atol=1e-10)
+
 # The same with more unknowns, on LAPACK.
 W = jnp.asarray(rng.normal(size=(20, 20)) / 10)
 def many(a):
