@@ -36,10 +36,10 @@ FILES = {
     "_problem": ("constraint", "slopes", "equations", "content", "numbers", "trace"),
     "_linear": ("neumann", "dense", "gmres", "krylov", "small_lu", "linearise", "trust", "solve"),
     "_methods": (
-        *("contract", "picard", "anderson", "broyden", "newton", "newton_krylov"),
+        *("contract", "picard", "settings", "anderson", "broyden", "newton", "newton_krylov"),
         *("trust_region", "rungs", "ladder", "pseudo_transient", "foreign"),
     ),
-    "_loop": ("bounds", "watch", "verdict", "evaluate", "row", "batch", "loop", "judge", "attempt"),
+    "_loop": ("bounds", "verdict", "watch", "evaluate", "row", "batch", "loop", "persist", "judge", "attempt"),
     "_rule": ("adjoints", "rows", "conditions", "block", "system", "implicit", "attach"),
     "_plan": ("keywords", "auto", "plan", "limits"),
     "_sweep": ("lanes", "chunks", "sweep"),

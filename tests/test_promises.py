@@ -162,7 +162,7 @@ def test_what_is_chosen_by_kind_and_size(kind, n):
     solver, linear_solver = CHOSEN[kind, n]
     assert sol.solver.startswith(solver)
     assert sol.linear_solver.startswith(linear_solver)
-    assert sol.solver.endswith("restarts=4)") == sol.solver.startswith("Anderson")
+    assert sol.solver.endswith("restarts=3)") == sol.solver.startswith("Anderson")
 
 
 def test_what_is_chosen_for_a_batch():

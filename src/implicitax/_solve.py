@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from typing_extensions import Unpack
 
 from ._errors import raise_where
-from ._loop import Bounds, Limits, Outcome, Search, attempt, confirm, iterate, judge
+from ._loop import Bounds, Limits, Outcome, Search, attempt, confirm, judge, persist
 from ._methods import AbstractMethod, Tolerance, foreign
 from ._plan import Keywords, Options, Wanted, box, complete, decide, declares, rule_of, summarise, tolerances
 from ._problem import Call, Hoisted, Problem, Theta, hoist
@@ -193,12 +193,13 @@ def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Ou
     if not isinstance(method, AbstractMethod):
         x, nit = foreign.run(problem, method, theta, limits.x0, options.max_steps)
         return judge(problem, theta, limits._replace(x0=x), options.judged_by)._replace(nit=nit)
-    search = Search(problem, method, options.max_steps, options.batch_axis, options.watch, options.by_column)
+    watch, by_column, later = options.watch, options.by_column, options.later
+    search = Search(problem, method, options.max_steps, options.batch_axis, watch, by_column, later)
     # The attempt knows no bounds, and shows nothing of its iterations.
     alone = limits.bounds is None and options.batch_axis is None and not options.watch
     if alone and options.attempt is not None:
         return attempt(search, options.attempt, theta, limits)
-    outcome = iterate(search, theta, limits)
+    outcome = persist(search, theta, limits)
     # Without Newton's correction no method can say of a root that it is one.
     if problem.kind == "root" and not method.corrects:
         return confirm(search, outcome, theta, limits, options.judged_by)

@@ -74,8 +74,9 @@ def _wait(row: Row, carry: Carry, judged: Judged, limits: Limits, quiet: Quiet) 
         method=_tree.where(again, revisited, carry.method),
         merit=_xla.where(quiet.now, merit_now, carry.merit),
         residual=_xla.where(jnp.isfinite(merit), judged.size, jnp.inf),
+        least=jnp.full_like(carry.least, jnp.inf),
         stale=jnp.zeros_like(carry.stale),
-        setting=_xla.where(gives_up, row.method.settings, carry.setting).astype(jnp.int32),
+        setting=_xla.select([gives_up, again], [row.method.settings, 0], carry.setting).astype(jnp.int32),
         waiting=~quiet.now | gives_up | (~quiet.before & failed),
     )
     return row.renew(quiet.now & quiet.before & row.retries(waiting), waiting, limits)

@@ -27,6 +27,7 @@ class Search(NamedTuple):
     batch_axis: int | None = None
     watch: Watch = Watch()
     by_column: bool = False  # whether each column of a small ∂R/∂x is compiled by itself
+    later: AbstractMethod | None = None  # where the method stalls (`persist.py`)
 
 
 class _Whole(NamedTuple):
@@ -37,8 +38,9 @@ class _Whole(NamedTuple):
     record: Record | None
 
 
-def iterate(search: Search, theta: Leaves, limits: Limits) -> Outcome:
-    """Iterates until the residual at the point last evaluated meets the tolerance.
+def iterate(search: Search, theta: Leaves, limits: Limits, earlier: Outcome | None = None) -> Outcome:
+    """Iterates until the residual at the point last evaluated meets the tolerance. What was counted and
+    recorded `earlier` goes on.
 
     Every iteration evaluates the residual at one place of the code, judges that point and asks the method for the
     next: so F is compiled once, and "converged" is always said of the point returned.
@@ -75,7 +77,8 @@ def iterate(search: Search, theta: Leaves, limits: Limits) -> Outcome:
         each, seen = advance(carry.each, residual, A, limits, quiet)
         return _Whole(each, quiet.now, watch.look(carry.record, seen))
 
-    first = _Whole(start(limits), jnp.zeros((), bool), watch.start(dtype, rows))
+    each = start(limits) if earlier is None else start(limits)._replace(nfev=earlier.nfev)
+    first = _Whole(each, jnp.zeros((), bool), watch.start(dtype, rows, earlier))
     first = _xla.varying(first, (*theta, *x0))
     end = jax.lax.while_loop(lambda carry: unfinished(carry.each, is_batch), body, first)
     outcome = finish(end.each, limits)

@@ -29,7 +29,8 @@ class Carry(NamedTuple):
     merit: Float[Array, "*rows"]  # of the best point
     distance: Float[Array, "*rows"] | None  # of it from a root, by Newton's correction, in tolerances
     residual: Float[Array, "*rows"]
-    stale: Int[Array, "*rows"]  # evaluations since the best point was found, or since the setting began
+    least: Float[Array, "*rows"]  # the smallest merit since the setting began: each is judged by its own start,
+    stale: Int[Array, "*rows"]  # and evaluations since it was found
     component: Int[Array, "*rows"]
     pressed: Int[Array, "*rows"]  # the first unknown that lies against a bound at x; their number if none does
     setting: Int[Array, "*rows"]  # of the method's settings, the one in use
@@ -109,6 +110,7 @@ class Row(NamedTuple):
             merit=infinite,
             distance=infinite if self.is_root else None,
             residual=infinite,
+            least=infinite,
             stale=zero,
             component=component,
             pressed=jnp.asarray(self.unknowns, jnp.int32),
@@ -135,7 +137,8 @@ class Row(NamedTuple):
 
         nfev = carry.nfev + 1
         better = _xla.once(judged.solved | (judged.merit < carry.merit))
-        stale = _xla.where(better, 0, carry.stale + 1)
+        advanced = _xla.once(judged.solved | (judged.merit < carry.least))
+        stale = _xla.where(advanced, 0, carry.stale + 1)
         status = status_of(
             judged.solved,
             (~finite & ((carry.nfev == 0) | (not method.recovers)), Status.NON_FINITE),
@@ -160,13 +163,14 @@ class Row(NamedTuple):
             merit=_xla.where(better, judged.merit, carry.merit),
             distance=None if judged.distance is None else _xla.where(better, judged.distance, carry.distance),
             residual=_xla.where(better, judged.size, carry.residual),
+            least=_xla.where(advanced, judged.merit, carry.least),
             stale=stale,
             component=_where_bad(finite, residual, carry.component),
             pressed=pressed,
             setting=carry.setting,
             waiting=status != Status.RUNNING,
             at_guess=at_guess and _tree.where_seldom(carry.nfev == 0, lambda: residual, at_guess),
-            size=tolerance.settled(_tree.sub(proposal.x, carry.x), carry.nfev == 0).size,
+            size=tolerance.settled(_tree.sub(carry.x, limits.x0), better).size,
             before=before,
         )
         return following, judged
@@ -245,6 +249,7 @@ class Row(NamedTuple):
             before=carry.before and carry.before.elsewhere(predicate),
             method=_tree.where(predicate, method.renew(carry.method, setting), carry.method),
             status=_xla.where(predicate, Status.RUNNING, carry.status).astype(jnp.int32),
+            least=_xla.where(predicate, jnp.inf, carry.least),
             stale=_xla.where(predicate, 0, carry.stale),
             setting=setting,
         )

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .. import _tree, _xla
 from .._solution import History
 from .._tree import Leaves
+from .verdict import Outcome
 
 CAPACITY = 1000  # entries of a history; when it is full every second is dropped, and from then on not recorded
 _NOTHING = -1  # no entry. Not NaN, of which `jax_debug_nans` would say that something is wrong
@@ -39,10 +40,13 @@ class Watch(NamedTuple):
     def __bool__(self) -> bool:
         return self.history or self.progress
 
-    def start(self, dtype: Any, rows: int | None) -> "Record | None":
-        """An empty record; None if nobody looks."""
+    def start(self, dtype: Any, rows: int | None, earlier: Outcome | None) -> "Record | None":
+        """An empty record, or that of what was done earlier; None if nobody looks."""
         if not self:
             return None
+        if earlier is not None and earlier.history is not None:
+            seen = Seen(earlier.history.residual, earlier.history.error, earlier.history.step)
+            return Record(earlier.nfev, earlier.history.every, seen)
         length = min(self.max_steps + 1, CAPACITY) if self.history else 0
         empty = jnp.full((length,) if rows is None else (rows, length), _NOTHING, dtype)
         return Record(jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32), Seen(empty, empty, empty))

@@ -12,13 +12,20 @@ from .. import _linear, _tree, _xla
 from .._errors.values import check_damping, check_memory
 from .._solution import Status
 from .._tree import Leaves
-from .contract import AbstractMethod, Evaluation, Given, Proposal, Tolerance, around, reaching, typical_size
+from .contract import AbstractMethod, Evaluation, Given, Proposal, Tolerance, reaching, typical_size
+from .settings import Setting, Settings
 
 _SMALLEST_DAMPING = 1e-6
-_GROWTH = 3.0  # a residual this much larger than the best one is worse, not just not monotone
-_PATIENT = 1_000_000  # steps of plain iteration, when all else has failed: until it does, too
+# A residual this much larger than the best one is discarded: on maps that are not normal, or have kinks, that of
+# accelerated iterates grows tenfold on its way (`docs/batches.md`).
+_GROWTH = 30.0
+_REGULARISATION = 1e-6  # the same table
+# Evaluations without a residual half as large, of which 30 make a solution, after which a setting has failed: one that
+# accelerates, and plain iteration.
+_PATIENCE, _PATIENCE_PLAIN = 100, 200
 _STREAK = 8  # steps of plain iteration in a row that must decrease the residual before acceleration begins,
-_FAR = 10.0  # and growth of the residual at which plain iteration counts as diverging
+_FAR = 10.0  # growth of the residual at which plain iteration counts as diverging, and how often in a row it may turn
+_TURNS = 3  # back without a smaller one: then it overshoots, where one that goes on in its direction may yet arrive
 
 
 class _State(NamedTuple):
@@ -36,7 +43,10 @@ class _State(NamedTuple):
     memory: Int[Array, ""]  # of the setting in use,
     limit: Float[Array, ""]  # and its damping
     plain: Int[Array, ""]  # steps of plain iteration still allowed,
-    streak: Int[Array, ""]  # and how many in a row have decreased the residual
+    streak: Int[Array, ""]  # how many in a row have decreased the residual,
+    turns: Int[Array, ""]  # and how many have turned back and not
+    mark: Float[Array, ""]  # the size of the residual when it was last clearly better,
+    since: Int[Array, ""]  # and evaluations since
 
 
 class Anderson(AbstractMethod):
@@ -46,21 +56,24 @@ class Anderson(AbstractMethod):
     F it is GMRES. Components are weighted by `1/(atol + rtol·|x|)`, so that units do not matter; the least-squares
     problem is solved by normal equations, scaled and regularised, that are updated by one row an iteration.
 
-    Safeguard: a point where F is not finite, or the residual more than 3 times the best so far, is discarded together
-    with the memory, and the next one is a step of plain iteration from the best point, with a quarter of the damping.
+    Safeguard: a point where F is not finite, or the residual more than 30 times the best so far, is discarded together
+    with the memory, and the next one is a step of plain iteration from the last one that was not, with a quarter of the
+    damping. A residual may grow that much on the way to a solution: on a map that is not normal, or at a kink.
 
     **Arguments:**
 
     - `memory`: how many differences are kept, 1 to 20.
     - `damping`: the factor β, in (0, 1].
-    - `regularisation`: added to the diagonal of the scaled normal equations; by default `10·eps`.
+    - `regularisation`: added to the diagonal of the scaled normal equations; by default 1e-6.
     - `warmup`: the evaluation with which acceleration begins; the steps before are those of plain iteration. It begins
       earlier where 8 of them in a row have each found the smallest residual so far (then it is in the basin of the
-      fixed point that plain iteration finds), or where the residual has grown tenfold.
-    - `retries`: further pairs (memory, damping), tried in turn, from the best point so far, when a setting has failed:
-      no better point in 50 evaluations, or a damping below 1e-6.
-    - `restarts`: how often the first pair is tried again after them: from x0, with plain iteration for as long as that
-      may take, and then from points around x0 that are drawn at random, always the same.
+      fixed point that plain iteration finds), where 3 in a row have turned back without (then plain iteration
+      overshoots), or where the residual has grown tenfold.
+    - `retries`: further pairs (memory, damping), tried in turn when a setting has failed: no residual half as large in
+      100 evaluations, or a damping below 1e-6. They begin at the best point so far. A memory of 0 is plain iteration
+      with that damping: it begins at x0, and has failed after 200 evaluations without a residual half as large.
+    - `restarts`: how often the first pair is tried again after them, from points around x0 that are drawn at random,
+      always the same.
 
     **Cost:** an iteration is one evaluation of F, and about `2·memory + 40` passes over the state, with damping
     `3·memory + 40`.
@@ -88,7 +101,7 @@ class Anderson(AbstractMethod):
     retries: tuple[tuple[int, float], ...] = eqx.field(default=(), static=True)
     restarts: int = eqx.field(default=0, static=True)
     recovers = True
-    default_max_steps = 1000
+    default_max_steps = 5000
 
     def __check_init__(self) -> None:
         check_memory("Anderson", self.memory, 20)
@@ -97,9 +110,8 @@ class Anderson(AbstractMethod):
         )
 
     @property
-    def _each(self) -> tuple[tuple[int, float | Array], ...]:
-        first = self.memory, self.damping
-        return (first, *self.retries, *(first for _ in range(self.restarts)))
+    def _settings(self) -> Settings:
+        return Settings.of(Setting(self.memory, self.damping, self.warmup, 0), self.retries, self.restarts)
 
     @property
     def plain_steps(self) -> int | None:
@@ -107,23 +119,17 @@ class Anderson(AbstractMethod):
 
     @property
     def settings(self) -> int:
-        return len(self._each)
-
-    @property
-    def patience(self) -> int:
-        return 50 if self.settings > 1 else 500
+        return len(self._settings.each)
 
     def resolve(self, given: Given) -> "Anderson":
         retries = tuple((min(memory, given.size), damping) for memory, damping in self.retries)
         return dataclasses.replace(self, memory=min(self.memory, given.size), retries=retries)
 
     def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
-        tried = 1 + len(self.retries)
-        scattered = _tree.where(setting == tried, x0, around(x0, best, setting - tried))
-        return _tree.where(setting < tried, best, scattered)
+        return self._settings.start(setting, best, x0)
 
     def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
-        dtype, m = _tree.work_dtype(x), max(memory for memory, _ in self._each)
+        dtype, m = _tree.work_dtype(x), self._settings.memory
         one, zero = jnp.ones((), dtype), jnp.zeros((), jnp.int32)
         history = tuple(jnp.zeros((m, *leaf.shape), leaf.dtype) for leaf in x)
         state = _State(
@@ -142,27 +148,43 @@ class Anderson(AbstractMethod):
             limit=one,
             plain=zero,
             streak=zero,
+            turns=zero,
+            mark=one,
+            since=zero,
         )
         return self.renew(state, setting)
 
     def renew(self, state: _State, setting: Int[Array, ""]) -> _State:
-        memories, dampings = zip(*self._each)
-        damping = jnp.stack([jnp.asarray(damping, state.limit.dtype) for damping in dampings])[setting]
-        plain = _xla.select([setting == 0, setting == 1 + len(self.retries)], [self.warmup, _PATIENT], 0)
+        table = self._settings
+        memory, plain = table.column("memory", setting), table.column("plain", setting)
+        damping = table.column("damping", setting, state.limit.dtype)
         return state._replace(
             least=jnp.full_like(state.least, jnp.inf),
             held=jnp.zeros_like(state.held),
             damping=damping,
             first=jnp.ones_like(state.first),
-            memory=jnp.asarray(memories, jnp.int32)[setting],
+            memory=memory,
             limit=damping,
-            plain=plain.astype(jnp.int32),
+            plain=plain,
             streak=jnp.zeros_like(state.streak),
+            turns=jnp.zeros_like(state.turns),
+            mark=jnp.full_like(state.mark, jnp.inf),
+            since=jnp.zeros_like(state.since),
         )
 
     def revisit(self, x: Leaves, state: _State) -> _State:
-        # What it has learnt of ∂F/∂x still holds, but the residuals it compares with do not.
-        return state._replace(least=jnp.full_like(state.least, jnp.inf), damping=state.limit)
+        # What it has learnt of ∂F/∂x still holds, but the residuals it compares with do not. Plain iteration knows
+        # nothing, and was the last resort from afar: near the solution the first setting is tried again.
+        is_plain, first = state.memory == 0, self._settings.each[0]
+        limit = _xla.where(is_plain, jnp.asarray(first.damping, state.limit.dtype), state.limit)
+        return state._replace(
+            least=jnp.full_like(state.least, jnp.inf),
+            damping=limit,
+            limit=limit,
+            memory=_xla.where(is_plain, first.memory, state.memory),
+            held=_xla.where(is_plain, 0, state.held),
+            plain=jnp.zeros_like(state.plain),
+        )
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         # Each pass over a large state costs as much as a cheap F: what is seldom needed is behind a branch.
@@ -173,10 +195,17 @@ class Anderson(AbstractMethod):
         fresh = jnp.isinf(state.least)
         better = fresh | (at.finite & (size < state.least))
         least = _xla.where(better, size, state.least)
+        clearly = fresh | (at.finite & (size < 0.5 * state.mark))
+        since = _xla.where(clearly, 0, state.since + 1)
+        tired = (since > _xla.where(state.memory == 0, _PATIENCE_PLAIN, _PATIENCE)) & (self.settings > 1)
 
         # Plain iteration comes first: until it evidently converges, or evidently does not.
         streak = _xla.where(better, state.streak + 1, 0)
-        far = (size > _FAR * least) & (state.plain <= self.warmup)
+        back = _xla.if_any(
+            state.plain > 0, lambda: _tree.dot(state.residual, residual) < 0, lambda: _xla.false_like(better)
+        )
+        turns = _xla.where(back & ~better, state.turns + 1, 0)
+        far = ((size > _FAR * least) | (turns >= _TURNS)) & (state.plain <= self.warmup)
         lost = (state.plain > 0) & ~fresh & (~at.finite | far)
         plain = _xla.where(lost | (streak > _STREAK), 0, jnp.maximum(state.plain - 1, 0))
 
@@ -190,32 +219,31 @@ class Anderson(AbstractMethod):
             first=_xla.false_like(state.first),
             plain=plain,
             streak=streak,
+            turns=turns,
+            mark=_xla.where(clearly, size, state.mark),
+            since=since,
         )
         x = self._accelerate(following, _xla.where(plain > 0, 0, jnp.minimum(following.held, state.memory)))
         x = _tree.where_seldom(lost, lambda: at.best, x)
-        return Proposal(x, following, _xla.where(damping < _SMALLEST_DAMPING, Status.STALLED, Status.RUNNING))
+        failed = tired | (damping < _SMALLEST_DAMPING)
+        return Proposal(x, following, _xla.where(failed, Status.STALLED, Status.RUNNING))
 
     def reach(self, at: Evaluation, proposal: Proposal, rate: Array) -> Leaves:
-        # Also by each difference alone, as far as the residual is along it: together they count the slopes of points
-        # far back, of which the step is a mean.
+        # Also by the last difference alone: together they count the slopes of points far back, of which the step is a
+        # mean, and one of those back may have led across a kink, along which the residual says nothing of what is here.
         state = proposal.state
-        size = jnp.diagonal(state.gram)
-        used = (jnp.arange(size.size) < state.held) & (size > 0)
-        gamma = jnp.abs(_xla.where(used, state.right / _xla.where(used, size, 1), 0))
-
-        def farthest(history: Array) -> Array:
-            return jnp.max(
-                jnp.abs(history) * gamma.astype(history.dtype).reshape(-1, *(1,) * (history.ndim - 1)), axis=0
-            )
-
-        return reaching(at, proposal, tuple(map(farthest, state.dg)))
+        last = jnp.maximum(state.held - 1, 0) % jnp.maximum(state.memory, 1)
+        size = state.gram[last, last]
+        known = (state.held > 0) & (size > 0)
+        gamma = jnp.abs(_xla.where(known, state.right[last] / _xla.where(known, size, 1), 0))
+        return reaching(at, proposal, tuple(jnp.abs(dg[last]) * gamma.astype(dg.dtype) for dg in state.dg))
 
     def _remember(
         self, at: Evaluation, state: _State, residual: Leaves, accepted: Bool[Array, ""], fresh: Bool[Array, ""]
     ) -> _State:
         """The state at the point evaluated if it is accepted, or without a memory at the one before."""
         image, remember = _tree.axpy(1, at.residual, at.x), accepted & ~fresh
-        slot = state.held % state.memory
+        slot = state.held % jnp.maximum(state.memory, 1)
         moved = _tree.sub(residual, state.residual)
         # By `dynamic_update_slice`, which is done in place; `.at[slot].set` is a scatter, which copies the history.
         put = lambda history, new: jax.lax.dynamic_update_index_in_dim(history, _xla.where(remember, new, 0), slot, 0)
@@ -243,7 +271,8 @@ class Anderson(AbstractMethod):
         size = jnp.sqrt(jnp.diagonal(gram))
         used = (jnp.arange(m) < count) & (size > 0)
         inverse = _xla.where(used, 1 / _xla.where(used, size, 1), 0)
-        regularisation = 10 * jnp.finfo(gram.dtype).eps if self.regularisation is None else self.regularisation
+        least = max(_REGULARISATION, 10 * float(jnp.finfo(gram.dtype).eps))
+        regularisation = least if self.regularisation is None else self.regularisation
         normal = gram * inverse[:, None] * inverse + jnp.diag(_xla.where(used, regularisation, 1)).astype(gram.dtype)
         gamma = _linear.solve_dense(normal, state.right * inverse, _linear.factoriser(m))[0] * inverse
         gamma = _xla.where(used & jnp.isfinite(gamma), gamma, 0)

@@ -27,7 +27,7 @@ class Tolerance(NamedTuple):
     rtol: tuple[Any, ...]
     atol: tuple[Any, ...] | None = None
     residual: tuple[Any, ...] | None = None  # an absolute one of R by itself, if that is enough
-    size: tuple[Any, ...] | None = None  # of the guess, by leaf; or of the first step, where that is 0
+    size: tuple[Any, ...] | None = None  # of the guess, by leaf; or of the first good step, where that is 0
 
     def at(self, x: Leaves) -> Leaves:
         return tuple(
@@ -64,11 +64,12 @@ class Tolerance(NamedTuple):
             size=tuple(jnp.max(jnp.abs(leaf), axis, keepdims=True, initial=0) for leaf, axis in zip(x0, others))
         )
 
-    def settled(self, step: Leaves, first: Bool[Array, ""]) -> "Tolerance":
-        """After the first step: with its size, where that of the guess is 0."""
+    def settled(self, way: Leaves, better: Bool[Array, ""]) -> "Tolerance":
+        """After a step that has led to a better point: with its size, where that of the guess is 0. A first step that
+        has not may be as long as ∂R/∂x is near to singular at the guess."""
         if self.size is None:
             return self
-        sizes = (_xla.where(first & (s == 0), _size(leaf), s) for s, leaf in zip(self.size, step))
+        sizes = (_xla.where(better & (s == 0), _size(leaf), s) for s, leaf in zip(self.size, way))
         return self._replace(size=tuple(sizes))
 
     def growth(self, x: Leaves) -> Float[Array, ""]:
@@ -164,7 +165,7 @@ class AbstractMethod(eqx.Module):
 
     @property
     def patience(self) -> int:
-        """Evaluations without a new best point after which a setting has failed."""
+        """Evaluations without a better point after which a setting has failed."""
         return 500
 
     @property

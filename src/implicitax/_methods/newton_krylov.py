@@ -4,13 +4,25 @@ import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import _linear, _tree, _xla
 from .._solution import Status
 from .._tree import Layout, Leaves
-from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, ratio, typical_size
+from .contract import (
+    AbstractMethod,
+    Evaluation,
+    Given,
+    Needs,
+    Proposal,
+    Tolerance,
+    around,
+    ratio,
+    row_weights,
+    typical_size,
+)
 from .newton import backtrack, largest_known, weights_at_first
 
 _FIRST, _LEAST, _MOST = 0.1, 1e-4, 0.5  # forcing terms: at first, and their limits
@@ -43,6 +55,8 @@ class NewtonKrylov(AbstractMethod):
       linear in v. By default none. It acts from the right, so that the residual stays that of the equations.
     - `restart`: dimension of the Krylov space; so many states are kept.
     - `max_restarts`: of GMRES, in each step.
+    - `starts`: from how many points it may begin: from x0, and where it fails from points around x0 that are drawn at
+      random, always the same.
 
     **Cost:** an iteration is one evaluation of R, and one tangent of R for each iteration of GMRES.
 
@@ -64,11 +78,22 @@ class NewtonKrylov(AbstractMethod):
     preconditioner: Callable[[PyTree, PyTree], PyTree] | None = None
     restart: int = 50
     max_restarts: int = 10
+    starts: int = eqx.field(default=1, static=True)
     needs = Needs.PRODUCT
     kinds = ("fixed_point", "root")
     corrects = True
     recovers = True
     default_max_steps = 200
+
+    @property
+    def settings(self) -> int:
+        return self.starts
+
+    def start(self, setting: Int[Array, ""], best: Leaves, x0: Leaves) -> Leaves:
+        return around(x0, best, setting)
+
+    def renew(self, state: _State, setting: Int[Array, ""]) -> _State:
+        return self.init(state.base, setting)
 
     def resolve(self, given: Given) -> "NewtonKrylov":
         """With a preconditioner that acts on real leaves."""
@@ -106,7 +131,8 @@ class NewtonKrylov(AbstractMethod):
         forcing = _xla.where(near, float(jnp.finfo(size.dtype).eps) ** (2 / 3), forcing).astype(size.dtype)
         found, relative = _xla.if_any(
             accepted | near,
-            lambda: self._direction(asked, weights, typical_size(at.x, tolerance), forcing),
+            # Rows scaled as A is here: with the weights of the norm, those of the first point, GMRES may get nowhere.
+            lambda: self._direction(asked, row_weights(at.x, at.A, tolerance), typical_size(at.x, tolerance), forcing),
             lambda: (state.direction, jnp.full_like(forcing, jnp.inf)),
         )
         regular = _xla.where(zero, _linear.trust.is_certain(_tree.ravel(found)), True)

@@ -1,5 +1,6 @@
 """Newton's method that follows plain iteration: implicit Euler steps along dx/dt = F(x) − x."""
 
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -53,6 +54,7 @@ class PseudoTransient(AbstractMethod):
     - `linear_solver`: a Lineax solver that factorises matrices; by default by size, `SmallLU` or LAPACK's LU.
     - `restarts`: how often it begins again where it fails, from points around x0 that are drawn at random, always the
       same. It has failed where it finds no better point in 50 evaluations, or h has fallen below 1e-9.
+    - `plain`: whether it begins with plain iteration.
 
     **Cost:** an iteration is one evaluation of F together with n of its tangents, and one dense linear solve.
 
@@ -72,9 +74,10 @@ class PseudoTransient(AbstractMethod):
 
     linear_solver: lx.AbstractLinearSolver | None = None
     restarts: int = eqx.field(default=0, static=True)
+    plain: bool = eqx.field(default=True, static=True)
     needs = Needs.MATRIX
     recovers = True
-    default_max_steps = 500
+    default_max_steps = 1000
 
     @property
     def plain_steps(self) -> int:
@@ -93,7 +96,7 @@ class PseudoTransient(AbstractMethod):
 
     def resolve(self, given: Given) -> "PseudoTransient":
         if self.linear_solver is None:
-            return PseudoTransient(_linear.factoriser(given.size), self.restarts)
+            return dataclasses.replace(self, linear_solver=_linear.factoriser(given.size))
         cause = "The matrix I/h − A changes with every step."
         check_factorises(
             "PseudoTransient", self.linear_solver, _linear.is_dense(self.linear_solver), cause, "Anderson()"
@@ -113,14 +116,15 @@ class PseudoTransient(AbstractMethod):
             time_step=one,
             weights=x,
             first=yes,
-            plain=yes,
+            plain=yes & self.plain,
             steps=zero,
             streak=zero,
         )
 
     def renew(self, state: _State, setting: Int[Array, ""]) -> _State:
         zero, yes = jnp.zeros_like(state.steps), jnp.ones_like(state.first)
-        return state._replace(time_step=jnp.ones_like(state.time_step), first=yes, plain=yes, steps=zero, streak=zero)
+        plain = yes & self.plain
+        return state._replace(time_step=jnp.ones_like(state.time_step), first=yes, plain=plain, steps=zero, streak=zero)
 
     def step(self, at: Evaluation, state: _State, tolerance: Tolerance) -> Proposal:
         weights = _tree.where(
@@ -135,7 +139,7 @@ class PseudoTransient(AbstractMethod):
         better = at.finite & (size < state.size)
         streak = _xla.where(better & ~state.first, state.streak + 1, 0)
         lost = ~at.finite | (state.steps >= _PLAIN) | (size > _FAR * state.size)
-        plain = _xla.once(state.first | (state.plain & ~lost & (streak < _STREAK)))
+        plain = _xla.once(state.plain & (state.first | (~lost & (streak < _STREAK))))
 
         accepted = _xla.once(state.first | better | (at.finite & (missed <= 0.5) & ~state.plain))
         shrinkage = _xla.where(state.plain, 1, _xla.where(accepted, jnp.clip(missed / 0.5, 0.01, 2), 4))

@@ -4,6 +4,7 @@
 |---|---|---|---|---|---|
 | method, fixed point | `PseudoTransient` | `PseudoTransient` | `Anderson` | `Anderson` | `Anderson` |
 | method, root | `Ladder` | `Ladder` | `Ladder` | `Ladder` | `NewtonKrylov` |
+| where it stalls, fixed point, up to 300 and above | none | none | `PseudoTransient` | both | `NewtonKrylov` |
 | first attempt, fixed point | plain, then Newton | plain | plain | plain | plain |
 | first attempt, root | Newton | none | none | none | none |
 | A in Newton's step | `SmallLU` | `DenseLU` | `DenseLU` | `DenseLU` | `Krylov` |
@@ -35,7 +36,7 @@ from .._methods import (
     PseudoTransient,
     Tolerance,
 )
-from .._problem import Kind, Problem
+from .._problem import Kind, Problem, Slopes
 from .._rule import RowKrylov
 from .._rule.rows import LinearSolver
 from .._tree import Leaves
@@ -47,12 +48,15 @@ FEW = 8
 # point, where A = ∂F/∂x − I is as a rule close to −I and few products are enough; and of a root. `docs/speed.md`,
 # "dense": gradients for n = 10 to 2000. Beyond DENSE a matrix takes 8 MB.
 MANY, DENSE = 100, 1000
+SOME = 300  # and up to which they cost little beside what has been spent until all but Newton's steps have failed
 
-# Pairs (memory, damping) of Anderson's method that serve where the first setting fails, and how often it begins anew:
-# found on the maps of `tests/problems/maps.py`; what it solves is in `docs/robustness.md`.
+# Pairs (memory, damping) of Anderson's method that serve where the first setting fails, plain iteration as the last
+# resort, and how often it begins anew: `docs/batches.md` has what they solve, and `docs/robustness.md`.
 RETRIES = ((5, 0.5), (10, 0.2), (3, 0.05))
-MEMORY, WARMUP, RESTARTS = 10, 30, 4
+LAST = ((0, 1.0), (0, 0.3), (0, 0.1))
+MEMORY, WARMUP, RESTARTS = 10, 30, 3
 RESTARTS_OF_FEW = 3
+STARTS = 4  # of a large root
 
 # The first attempt. F has so few operations that compiling it three times costs less than what the attempt saves:
 # `docs/speed.md`, the regimes "compile" (F of 1,000 operations) and "small".
@@ -71,11 +75,13 @@ class Auto(AbstractMethod):
 
     | | few unknowns (n ≤ 8) | more | n > 1000 |
     |---|---|---|---|
-    | `fixed_point` | `PseudoTransient(restarts=3)` | `Anderson(10, warmup=30, retries=…, restarts=4)` | the same |
-    | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov()` |
+    | `fixed_point` | `PseudoTransient(restarts=3)` | `Anderson(10, warmup=30, retries=…, restarts=3)` | the same |
+    | where it stalls | | `PseudoTransient` from there, n ≤ 300 | `NewtonKrylov` from there |
+    | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov(starts=4)` |
 
-    In a batch, which waits for its last row, there are no restarts. Where F has no derivative, as a callback has not,
-    a fixed point is `Anderson`'s from n = 1, and of a root ∂R/∂x is by differences: two evaluations for each unknown.
+    In a batch, which waits for its last row, there are no restarts, and no other method after this. Where F has no
+    derivative, as a callback has not, a fixed point is `Anderson`'s from n = 1, and of a root ∂R/∂x is by differences:
+    two evaluations for each unknown.
 
     For a fixed point it aims at the one that plain iteration from x0 reaches, in less time, and converges where
     plain iteration oscillates or leaves the domain of F. `Solution.solver` says what was chosen.
@@ -98,16 +104,23 @@ class Auto(AbstractMethod):
 
     def choose(self, kind: Kind, size: int, batch: bool = False, differentiable: bool = True) -> AbstractMethod:
         if kind == "root":
-            return Ladder() if size <= DENSE else NewtonKrylov()
+            return Ladder() if size <= DENSE else NewtonKrylov(starts=STARTS)
         if size <= FEW and differentiable:
             return PseudoTransient(restarts=0 if batch else RESTARTS_OF_FEW)
-        return Anderson(MEMORY, warmup=WARMUP, retries=RETRIES, restarts=0 if batch else RESTARTS)
+        return Anderson(MEMORY, warmup=WARMUP, retries=RETRIES + LAST, restarts=0 if batch else RESTARTS)
 
     def init(self, x: Leaves, setting: Array) -> Any:
         raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")
 
     def step(self, at: Evaluation, state: Any, tolerance: Tolerance) -> Proposal:
         raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")
+
+
+def later(problem: Problem, method: Any, batch_axis: int | None) -> AbstractMethod | None:
+    """What goes on where the method has stalled: for a fixed point, Newton's steps."""
+    if not isinstance(method, Anderson) or batch_axis is not None or problem.slopes is Slopes.DIFFERENCES:
+        return None
+    return PseudoTransient(restarts=RESTARTS_OF_FEW, plain=False) if problem.size <= SOME else NewtonKrylov()
 
 
 def to_unroll(kind: Kind) -> AbstractMethod:

@@ -33,6 +33,7 @@ class Options(NamedTuple):
     asked: Asked
     by_column: bool
     attempt: Attempt | None
+    later: AbstractMethod | None  # where the solver stalls
     watch: Watch
 
 
@@ -54,11 +55,12 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
     polish = isinstance(adjoint, Implicit) and adjoint.polish
     exact = linear_solver if isinstance(adjoint, Implicit) else chosen
     default = solver.default_max_steps if ours else FOREIGN_STEPS
+    chosen_for_user = wanted.solver is None or isinstance(wanted.solver, auto.Auto)
     max_steps = default if wanted.max_steps is None else check.check_max_steps(caller, wanted.max_steps)
     check.check_watch(caller, wanted.history, wanted.progress, ours and not unrolled)
     return Options(
         solver=solver,
-        auto=wanted.solver is None or isinstance(wanted.solver, auto.Auto),
+        auto=chosen_for_user,
         adjoint=adjoint,
         linear_solver=linear_solver,
         judged_by=linear_solver if batch_axis is None else auto.for_rows(problem, batch_axis),
@@ -68,6 +70,7 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
         asked=Asked(polish, bool(wanted.error_estimate), exact),
         by_column=auto.is_simple(problem),
         attempt=auto.first_attempt(problem, solver, max_steps),
+        later=_fit(auto.later(problem, solver, batch_axis), problem) if chosen_for_user else None,
         watch=Watch(caller, max_steps, bool(wanted.history), bool(wanted.progress)),
     )
 
@@ -136,7 +139,7 @@ def _choose_solver(problem: Problem, solver: Any, batch_axis: int | None, unroll
     kinds = solver.kinds if isinstance(solver, AbstractMethod) else kinds_of(solver)
     check.check_solver(caller, kind, solver, kinds)
     rows = 1 if batch_axis is None else problem.x_struct[0].shape[batch_axis]
-    size, dtype = problem.size // rows, _tree.work_dtype(problem.x_struct)
+    size = problem.size // rows
     if unrolled:
         if isinstance(solver, auto.Auto):
             solver = auto.to_unroll(kind)
@@ -144,9 +147,15 @@ def _choose_solver(problem: Problem, solver: Any, batch_axis: int | None, unroll
     elif isinstance(solver, auto.Auto):
         differentiable = problem.slopes is not Slopes.DIFFERENCES
         solver = solver.choose(kind, size, batch_axis is not None, differentiable)
-    if isinstance(solver, AbstractMethod):
-        solver = solver.resolve(Given(size, dtype, problem.state, auto.for_steps(size, dtype)))
-    return solver
+    return _fit(solver, problem, rows)
+
+
+def _fit(solver: Any, problem: Problem, rows: int = 1) -> Any:
+    """A method with what it leaves open decided for this problem."""
+    if not isinstance(solver, AbstractMethod):
+        return solver
+    size, dtype = problem.size // rows, _tree.work_dtype(problem.x_struct)
+    return solver.resolve(Given(size, dtype, problem.state, auto.for_steps(size, dtype)))
 
 
 def _is_smooth(solver: Any) -> bool:

@@ -1,0 +1,29 @@
+"""Another method, where the one that was chosen has tried all it can."""
+
+from .. import _tree, _xla
+from .._problem import Theta
+from .._solution import Status
+from .loop import Search, iterate
+from .row import Limits
+from .verdict import Outcome
+
+
+def persist(search: Search, theta: Theta, limits: Limits) -> Outcome:
+    """The outcome of the method, or, where it has stalled, of the `later` one, from the best point that is known.
+
+    It stands behind a branch, and costs only its compilation where it is not needed.
+    """
+    found = iterate(search, theta, limits)
+    if search.later is None:
+        return found
+    stalled = _xla.once((found.status == Status.STALLED) | (found.status == Status.NO_PROGRESS))
+    rest = search._replace(method=search.later, later=None)
+
+    def go_on(found: Outcome) -> Outcome:
+        outcome = iterate(rest, theta, limits._replace(x0=found.x), found)
+        solved = outcome.status == Status.CONVERGED
+        better = _tree.where(solved, outcome, found)
+        spent = better._replace(nit=outcome.nit, nfev=outcome.nfev, history=outcome.history)
+        return _tree.where(stalled, spent, found)
+
+    return _xla.if_any(stalled, go_on, lambda found: found, found)
