@@ -151,7 +151,7 @@ CHOSEN = {
     ("fixed_point", 101): ("Anderson(memory=10, warmup=30, ", MANY),
     ("root", 4): ("Ladder(linear_solver=SmallLU())", "SmallLU()"),
     ("root", 1000): ("Ladder(linear_solver=DenseLU())", "DenseLU()"),
-    ("root", 1001): ("NewtonKrylov()", MANY),
+    ("root", 1001): ("NewtonKrylov(starts=4)", MANY),
 }
 
 
@@ -162,7 +162,7 @@ def test_what_is_chosen_by_kind_and_size(kind, n):
     solver, linear_solver = CHOSEN[kind, n]
     assert sol.solver.startswith(solver)
     assert sol.linear_solver.startswith(linear_solver)
-    assert sol.solver.endswith("restarts=3)") == sol.solver.startswith("Anderson")
+    assert sol.solver.endswith("restarts=3)") == (kind == "fixed_point")
 
 
 def test_what_is_chosen_for_a_batch():
@@ -440,7 +440,8 @@ def test_the_second_setting_begins_at_the_best_point_of_the_first():
     F = lambda x: jnp.where(x > 0.5, 0.1 * x - 1 + 0.1 * x[::-1], 1 - 0.3 * x)
     found, sol = residuals(F, jnp.array([0.2, 0.1, 0.3]), ix.Anderson(retries=((3, 0.1),)))
     assert name(sol) == "STALLED"
-    first, second = np.flatnonzero(found == found.min())
+    second = next(k for k in range(2, len(found)) if found[k] == found[:k].min())
+    first = int(np.argmin(found[:second]))
     assert 0 < first < second - 1 < len(found) - 2
     close(np.max(np.abs(F(sol.x) - sol.x)), found.min(), 1e-14)
 

@@ -116,9 +116,10 @@ class Auto(AbstractMethod):
         raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")
 
 
-def later(problem: Problem, method: Any, batch_axis: int | None) -> AbstractMethod | None:
-    """What goes on where the method has stalled: for a fixed point, Newton's steps."""
-    if not isinstance(method, Anderson) or batch_axis is not None or problem.slopes is Slopes.DIFFERENCES:
+def later(problem: Problem, batch_axis: int | None) -> AbstractMethod | None:
+    """What goes on where the method has stalled: for a fixed point of more than a few unknowns, Newton's steps."""
+    few = problem.kind == "root" or problem.size <= FEW
+    if few or batch_axis is not None or problem.slopes is Slopes.DIFFERENCES:
         return None
     return PseudoTransient(restarts=RESTARTS_OF_FEW, plain=False) if problem.size <= SOME else NewtonKrylov()
 

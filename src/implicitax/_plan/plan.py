@@ -70,7 +70,7 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
         asked=Asked(polish, bool(wanted.error_estimate), exact),
         by_column=auto.is_simple(problem),
         attempt=auto.first_attempt(problem, solver, max_steps),
-        later=_fit(auto.later(problem, solver, batch_axis), problem) if chosen_for_user else None,
+        later=_fit(auto.later(problem, batch_axis), problem) if chosen_for_user else None,
         watch=Watch(caller, max_steps, bool(wanted.history), bool(wanted.progress)),
     )
 
