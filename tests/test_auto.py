@@ -123,7 +123,7 @@ def test_what_goes_on_where_the_method_stalls_is_one_solve():
         assert int(nfev) == int(ix.fixed_point(walk, x0, up).nfev)
 
 
-@pytest.mark.parametrize("n", [1, 5, 999, 1000, 1001, 2000])
+@pytest.mark.parametrize("n", [1, 5, 1000, 1001])
 def test_a_root_where_the_derivative_at_the_guess_is_0(n):
     """On either side of each size at which `Auto` chooses something else. A first step without end says nothing of the
     size of x."""

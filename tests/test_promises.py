@@ -146,9 +146,9 @@ CHOSEN = {
     ("fixed_point", 4): ("PseudoTransient(linear_solver=SmallLU(), restarts=3)", "SmallLU()"),
     ("fixed_point", 5): ("PseudoTransient(linear_solver=DenseLU(), restarts=3)", "DenseLU()"),
     ("fixed_point", 8): ("PseudoTransient(linear_solver=DenseLU(), restarts=3)", "DenseLU()"),
-    ("fixed_point", 9): ("Anderson(memory=9, warmup=30, ", "DenseLU()"),
-    ("fixed_point", 100): ("Anderson(memory=10, warmup=30, ", "DenseLU()"),
-    ("fixed_point", 101): ("Anderson(memory=10, warmup=30, ", MANY),
+    ("fixed_point", 9): ("Anderson(memory=9, warmup=40, ", "DenseLU()"),
+    ("fixed_point", 100): ("Anderson(memory=10, warmup=40, ", "DenseLU()"),
+    ("fixed_point", 101): ("Anderson(memory=10, warmup=40, ", MANY),
     ("root", 4): ("Ladder(linear_solver=SmallLU())", "SmallLU()"),
     ("root", 1000): ("Ladder(linear_solver=DenseLU())", "DenseLU()"),
     ("root", 1001): ("NewtonKrylov(starts=4)", MANY),
@@ -172,7 +172,7 @@ def test_what_is_chosen_for_a_batch():
         lambda: ix.fixed_point(lambda x: 0.5 * jnp.cos(x), jnp.zeros((rows, n)), batch_axis=0, throw=False)
     )
     assert of(125, 8).solver == "PseudoTransient(linear_solver=DenseLU())"
-    assert re.match(r"Anderson\(memory=9, warmup=30, retries=[^a-z]*\)$", of(2, 9).solver)
+    assert re.match(r"Anderson\(memory=9, warmup=10, retries=[^a-z]*\)$", of(2, 9).solver)
     assert of(125, 8).linear_solver.startswith(MANY)
     assert of(126, 8).linear_solver == "RowKrylov()"
 

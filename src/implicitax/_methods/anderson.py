@@ -24,8 +24,7 @@ _REGULARISATION = 1e-6  # the same table
 # accelerates, and plain iteration.
 _PATIENCE, _PATIENCE_PLAIN = 100, 200
 _STREAK = 8  # steps of plain iteration in a row that must decrease the residual before acceleration begins,
-_FAR = 10.0  # growth of the residual at which plain iteration counts as diverging, and how often in a row it may turn
-_TURNS = 3  # back without a smaller one: then it overshoots, where one that goes on in its direction may yet arrive
+_FAR = 10.0  # and growth of the residual at which plain iteration counts as diverging
 
 
 class _State(NamedTuple):
@@ -43,8 +42,7 @@ class _State(NamedTuple):
     memory: Int[Array, ""]  # of the setting in use,
     limit: Float[Array, ""]  # and its damping
     plain: Int[Array, ""]  # steps of plain iteration still allowed,
-    streak: Int[Array, ""]  # how many in a row have decreased the residual,
-    turns: Int[Array, ""]  # and how many have turned back and not
+    streak: Int[Array, ""]  # and how many in a row have decreased the residual
     mark: Float[Array, ""]  # the size of the residual when it was last clearly better,
     since: Int[Array, ""]  # and evaluations since
 
@@ -67,8 +65,7 @@ class Anderson(AbstractMethod):
     - `regularisation`: added to the diagonal of the scaled normal equations; by default 1e-6.
     - `warmup`: the evaluation with which acceleration begins; the steps before are those of plain iteration. It begins
       earlier where 8 of them in a row have each found the smallest residual so far (then it is in the basin of the
-      fixed point that plain iteration finds), where 3 in a row have turned back without (then plain iteration
-      overshoots), or where the residual has grown tenfold.
+      fixed point that plain iteration finds), or where the residual has grown tenfold.
     - `retries`: further pairs (memory, damping), tried in turn when a setting has failed: no residual half as large in
       100 evaluations, or a damping below 1e-6. They begin at the best point so far. A memory of 0 is plain iteration
       with that damping: it begins at x0, and has failed after 200 evaluations without a residual half as large.
@@ -148,7 +145,6 @@ class Anderson(AbstractMethod):
             limit=one,
             plain=zero,
             streak=zero,
-            turns=zero,
             mark=one,
             since=zero,
         )
@@ -167,7 +163,6 @@ class Anderson(AbstractMethod):
             limit=damping,
             plain=plain,
             streak=jnp.zeros_like(state.streak),
-            turns=jnp.zeros_like(state.turns),
             mark=jnp.full_like(state.mark, jnp.inf),
             since=jnp.zeros_like(state.since),
         )
@@ -201,11 +196,7 @@ class Anderson(AbstractMethod):
 
         # Plain iteration comes first: until it evidently converges, or evidently does not.
         streak = _xla.where(better, state.streak + 1, 0)
-        back = _xla.if_any(
-            state.plain > 0, lambda: _tree.dot(state.residual, residual) < 0, lambda: _xla.false_like(better)
-        )
-        turns = _xla.where(back & ~better, state.turns + 1, 0)
-        far = ((size > _FAR * least) | (turns >= _TURNS)) & (state.plain <= self.warmup)
+        far = (size > _FAR * least) & (state.plain <= self.warmup)
         lost = (state.plain > 0) & ~fresh & (~at.finite | far)
         plain = _xla.where(lost | (streak > _STREAK), 0, jnp.maximum(state.plain - 1, 0))
 
@@ -219,7 +210,6 @@ class Anderson(AbstractMethod):
             first=_xla.false_like(state.first),
             plain=plain,
             streak=streak,
-            turns=turns,
             mark=_xla.where(clearly, size, state.mark),
             since=since,
         )

@@ -54,7 +54,8 @@ SOME = 300  # and up to which they cost little beside what has been spent until 
 # resort, and how often it begins anew: `docs/batches.md` has what they solve, and `docs/robustness.md`.
 RETRIES = ((5, 0.5), (10, 0.2), (3, 0.05))
 LAST = ((0, 1.0), (0, 0.3), (0, 0.1))
-MEMORY, WARMUP, RESTARTS = 10, 30, 3
+MEMORY, RESTARTS = 10, 3
+WARMUP, WARMUP_OF_ROWS = 40, 10  # in a batch all rows wait for the last one
 RESTARTS_OF_FEW = 3
 STARTS = 4  # of a large root
 
@@ -75,7 +76,7 @@ class Auto(AbstractMethod):
 
     | | few unknowns (n ≤ 8) | more | n > 1000 |
     |---|---|---|---|
-    | `fixed_point` | `PseudoTransient(restarts=3)` | `Anderson(10, warmup=30, retries=…, restarts=3)` | the same |
+    | `fixed_point` | `PseudoTransient(restarts=3)` | `Anderson(10, warmup=40, retries=…, restarts=3)` | the same |
     | where it stalls | | `PseudoTransient` from there, n ≤ 300 | `NewtonKrylov` from there |
     | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov(starts=4)` |
 
@@ -107,7 +108,8 @@ class Auto(AbstractMethod):
             return Ladder() if size <= DENSE else NewtonKrylov(starts=STARTS)
         if size <= FEW and differentiable:
             return PseudoTransient(restarts=0 if batch else RESTARTS_OF_FEW)
-        return Anderson(MEMORY, warmup=WARMUP, retries=RETRIES + LAST, restarts=0 if batch else RESTARTS)
+        warmup, restarts = (WARMUP_OF_ROWS, 0) if batch else (WARMUP, RESTARTS)
+        return Anderson(MEMORY, warmup=warmup, retries=RETRIES + LAST, restarts=restarts)
 
     def init(self, x: Leaves, setting: Array) -> Any:
         raise NotImplementedError("`Auto` is replaced by the method it chooses before it runs.")
