@@ -4,7 +4,7 @@
 |---|---|---|---|---|---|
 | method, fixed point | `PseudoTransient` | `PseudoTransient` | `Anderson` | `Anderson` | `Anderson` |
 | method, root | `Ladder` | `Ladder` | `Ladder` | `Ladder` | `NewtonKrylov` |
-| where it stalls, fixed point, up to 300 and above | none | none | `PseudoTransient` | both | `NewtonKrylov` |
+| where it stalls, fixed point of n ≤ 300, F simple | none | none | `PseudoTransient` | the same | none |
 | first attempt, fixed point | plain, then Newton | plain | plain | plain | plain |
 | first attempt, root | Newton | none | none | none | none |
 | A in Newton's step | `SmallLU` | `DenseLU` | `DenseLU` | `DenseLU` | `Krylov` |
@@ -77,7 +77,7 @@ class Auto(AbstractMethod):
     | | few unknowns (n ≤ 8) | more | n > 1000 |
     |---|---|---|---|
     | `fixed_point` | `PseudoTransient(restarts=3)` | `Anderson(10, warmup=40, retries=…, restarts=3)` | the same |
-    | where it stalls | | `PseudoTransient` from there, n ≤ 300 | `NewtonKrylov` from there |
+    | where it stalls, F simple | | n ≤ 300: `PseudoTransient` from there | |
     | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov(starts=4)` |
 
     In a batch, which waits for its last row, there are no restarts, and no other method after this. Where F has no
@@ -119,11 +119,12 @@ class Auto(AbstractMethod):
 
 
 def later(problem: Problem, batch_axis: int | None) -> AbstractMethod | None:
-    """What goes on where the method has stalled: for a fixed point of more than a few unknowns, Newton's steps."""
-    few = problem.kind == "root" or problem.size <= FEW
-    if few or batch_axis is not None or problem.slopes is Slopes.DIFFERENCES:
+    """What goes on where the method has stalled: for a fixed point, Newton's steps. They take as long to compile as all
+    the rest, and many times as long where F has many operations: so only for one that is simple."""
+    affordable = FEW < problem.size <= SOME and is_simple(problem) and problem.slopes is not Slopes.DIFFERENCES
+    if problem.kind == "root" or batch_axis is not None or not affordable:
         return None
-    return PseudoTransient(restarts=RESTARTS_OF_FEW, plain=False) if problem.size <= SOME else NewtonKrylov()
+    return PseudoTransient(restarts=RESTARTS_OF_FEW, plain=False)
 
 
 def to_unroll(kind: Kind) -> AbstractMethod:
