@@ -1,7 +1,5 @@
 """The first attempt: what it solves, what it leaves to the robust method, and that this changes nothing else."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,8 +70,8 @@ def test_where_an_evaluation_costs_much_it_is_given_up_early():
 def test_the_attempt_and_the_method_share_the_steps_allowed(allowed):
     F = lambda x, a: jnp.roll(x, 1) * 0.9999 + a * jnp.linspace(-1.0, 1.0, x.size) ** 3
     sol = ix.fixed_point(F, jnp.zeros(300), 0.1, max_steps=allowed, throw=False)
-    assert int(sol.status) in (ix.Status.NO_PROGRESS, ix.Status.STEP_LIMIT)
-    assert re.search(f"[Rr]aise `max_steps`, which is {allowed}[.,]", sol.message)
+    assert ix.Status(int(sol.status)) == ix.Status.STEP_LIMIT  # the residual decreases, by 1e-4 a step
+    assert f"Raise `max_steps`, which is {allowed}, or" in sol.message
     assert int(sol.nit) <= allowed
 
 

@@ -84,7 +84,7 @@ def attempt(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> Ou
 
     def robust(found: Outcome) -> Outcome:
         rest = search._replace(max_steps=search.max_steps - quick.limit)
-        outcome = persist(rest, theta, limits._replace(x0=end.start))
+        outcome = persist(rest, theta, limits.beginning_at(end.start))
         # Where the guess is no point of the domain, that is all there is to say.
         spent = _xla.where(outcome.nfev > 1, found.nfev, 0)
         outcome = outcome._replace(nit=outcome.nit + spent, nfev=outcome.nfev + spent)

@@ -52,6 +52,10 @@ class Limits(NamedTuple):
         """With the size of the guess in the tolerance, of each row of a batch by itself."""
         return cls(x0, tolerance.sized(x0, batch_axis), bounds)
 
+    def beginning_at(self, x: Leaves) -> "Limits":
+        """The same for a method that goes on where another has come to."""
+        return self._replace(x0=x, tolerance=self.tolerance.settled(_tree.sub(x, self.x0)))
+
     def each_row(self, batch_axis: int) -> "Limits":
         """The same with the rows along axis 0."""
         bounds = self.bounds and self.bounds.each_row(self.x0, batch_axis)
@@ -123,7 +127,8 @@ class Row(NamedTuple):
 
     def advance(self, carry: Carry, residual: Leaves, A: Any, limits: Limits) -> tuple[Carry, Judged]:
         """Judges the point evaluated, and asks the method for the next."""
-        method, tolerance = self.method, limits.tolerance._replace(size=carry.size)
+        method = self.method
+        tolerance = limits.tolerance._replace(size=carry.size).settled(_tree.sub(carry.x, limits.x0))
         limits = limits._replace(tolerance=tolerance)
         size = _tree.largest(residual)
         finite = _xla.once(jnp.isfinite(size))
@@ -170,7 +175,8 @@ class Row(NamedTuple):
             setting=carry.setting,
             waiting=status != Status.RUNNING,
             at_guess=at_guess and _tree.where_seldom(carry.nfev == 0, lambda: residual, at_guess),
-            size=tolerance.settled(_tree.sub(carry.x, limits.x0), better).size,
+            # That of a good point: a step is as long as ∂R/∂x is near to singular.
+            size=tolerance.size and _tree.where(better, tolerance.size, carry.size),
             before=before,
         )
         return following, judged

@@ -64,13 +64,11 @@ class Tolerance(NamedTuple):
             size=tuple(jnp.max(jnp.abs(leaf), axis, keepdims=True, initial=0) for leaf, axis in zip(x0, others))
         )
 
-    def settled(self, way: Leaves, better: Bool[Array, ""]) -> "Tolerance":
-        """After a step that has led to a better point: with its size, where that of the guess is 0. A first step that
-        has not may be as long as ∂R/∂x is near to singular at the guess."""
+    def settled(self, way: Leaves) -> "Tolerance":
+        """At a point so far from the guess: with that size, where that of the guess is 0."""
         if self.size is None:
             return self
-        sizes = (_xla.where(better & (s == 0), _size(leaf), s) for s, leaf in zip(self.size, way))
-        return self._replace(size=tuple(sizes))
+        return self._replace(size=tuple(_xla.where(s == 0, _size(leaf), s) for s, leaf in zip(self.size, way)))
 
     def growth(self, x: Leaves) -> Float[Array, ""]:
         """How much larger x is than it was at first, at least 1: a residual that is small beside an x that grows and
