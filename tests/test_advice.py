@@ -65,6 +65,8 @@ SITUATIONS = [
      ["no point was better than x0", "leads away", "damping"], ["Auto"]),
     ("at a jump, by default", FIXED, jump, 0.3, {}, "STALLED",
      ["jumps across x there is no fixed point", "ix.diagnose"], ["leave `solver` out", "Auto", "PseudoTransient()"]),
+    ("no point better than x0, by default", FIXED, lambda x: x + 1, jnp.zeros(20), {"max_steps": 60}, "NO_PROGRESS",
+     ["Start elsewhere", "Or raise `max_steps`, which is 60."], ["leave `solver` out", "Auto", "Anderson"]),
     ("at a jump, Anderson", FIXED, jump, 0.3, {"solver": ix.Anderson()}, "STALLED",
      ["Leave `solver` out"], ["ix.Anderson", "Auto"]),
     ("no root, by default", ROOT, no_root, ONES, {}, "STALLED",

@@ -45,7 +45,7 @@ def test_no_row_is_lost_that_plain_iteration_solves(name, coupling):
         assert 3 * np.median(np.asarray(sol.nfev)[solved]) < np.median(fewest[solved])
         if name == "canopy":
             assert success.all()
-            assert sol.nfev.max() <= 150
+            assert sol.nfev.max() <= 90
 
 
 def test_the_gradient_of_such_a_batch():
@@ -110,9 +110,14 @@ def test_what_goes_on_where_the_method_stalls_is_one_solve():
     assert int(sol.nit) == int(sol.nfev) - 1
     every = int(sol.history.every)
     assert np.sum(entries >= 0) == -(-int(sol.nfev) // every)
-    short = ix.fixed_point(walk, x0, 0.47, max_steps=60, throw=False)
-    assert not bool(short.success)
-    assert int(short.nfev) <= 61
+    for allowed in (60, 200):
+        short = ix.fixed_point(walk, x0, 0.47, max_steps=allowed, throw=False)
+        assert not bool(short.success)
+        assert int(short.nfev) <= allowed + 1
+
+    # Where the method stalls at the last step that is allowed, nothing goes on.
+    stuck = ix.fixed_point(lambda x: x + 1, jnp.zeros(20), max_steps=60, throw=False, history=True)
+    assert (ix.Status(int(stuck.status)).name, int(stuck.nit)) == ("STALLED", 60)
 
     ups = jnp.array([0.1, 0.47, 0.3])
     lanes = jax.vmap(lambda up: ix.fixed_point(walk, x0, up, throw=False))(ups)

@@ -16,11 +16,12 @@ def persist(search: Search, theta: Theta, limits: Limits) -> Outcome:
     found = iterate(search, theta, limits)
     if search.later is None:
         return found
-    stalled = _xla.once((found.status == Status.STALLED) | (found.status == Status.NO_PROGRESS))
+    stalled = (found.status == Status.STALLED) | (found.status == Status.NO_PROGRESS)
+    stalled = _xla.once(stalled & (found.nfev <= search.max_steps))  # not where that is said of the steps allowed
     rest = search._replace(method=search.later, later=None)
 
     def go_on(found: Outcome) -> Outcome:
-        outcome = iterate(rest, theta, limits._replace(x0=found.x), found)
+        outcome = iterate(rest, theta, limits.beginning_at(found.x), found)
         solved = outcome.status == Status.CONVERGED
         better = _tree.where(solved, outcome, found)
         spent = better._replace(nit=outcome.nit, nfev=outcome.nfev, history=outcome.history)

@@ -44,12 +44,13 @@ class Watch(NamedTuple):
         """An empty record, or that of what was done earlier; None if nobody looks."""
         if not self:
             return None
+        nfev = jnp.zeros((), jnp.int32) if earlier is None else earlier.nfev
         if earlier is not None and earlier.history is not None:
             seen = Seen(earlier.history.residual, earlier.history.error, earlier.history.step)
-            return Record(earlier.nfev, earlier.history.every, seen)
+            return Record(nfev, earlier.history.every, seen)
         length = min(self.max_steps + 1, CAPACITY) if self.history else 0
         empty = jnp.full((length,) if rows is None else (rows, length), _NOTHING, dtype)
-        return Record(jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32), Seen(empty, empty, empty))
+        return Record(nfev, jnp.ones((), jnp.int32), Seen(empty, empty, empty))
 
     def look(self, record: "Record | None", seen: Seen) -> "Record | None":
         if record is None:
