@@ -36,7 +36,7 @@ from .._methods import (
     PseudoTransient,
     Tolerance,
 )
-from .._problem import Kind, Problem, Slopes
+from .._problem import Kind, Problem
 from .._rule import RowKrylov
 from .._rule.rows import LinearSolver
 from .._tree import Leaves
@@ -121,7 +121,7 @@ class Auto(AbstractMethod):
 def later(problem: Problem, batch_axis: int | None) -> AbstractMethod | None:
     """What goes on where the method has stalled: for a fixed point, Newton's steps. They take as long to compile as all
     the rest, and many times as long where F has many operations: so only for one that is simple."""
-    affordable = FEW < problem.size <= SOME and is_simple(problem) and problem.slopes is not Slopes.DIFFERENCES
+    affordable = FEW < problem.size <= SOME and is_simple(problem) and problem.differentiable
     if problem.kind == "root" or batch_axis is not None or not affordable:
         return None
     return PseudoTransient(restarts=RESTARTS_OF_FEW, plain=False)

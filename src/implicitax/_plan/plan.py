@@ -9,7 +9,7 @@ from .._errors import keywords as check
 from .._loop import Attempt, Watch
 from .._methods import AbstractMethod, Given, Needs, wants_matrix
 from .._methods.foreign import kinds_of
-from .._problem import Problem, Slopes
+from .._problem import Problem
 from .._rule import AbstractAdjoint, Asked, Implicit, Rule, Unrolled
 from .._rule.rows import LinearSolver
 from .._solution import Run, Summary
@@ -112,7 +112,7 @@ def _run_of(problem: Problem, static: Options) -> Run:
         size=problem.size,
         damped=ours and getattr(solver, "damping", 1.0) != 1,
         matrix=_linear.is_dense(static.linear_solver),
-        differentiable=problem.slopes is not Slopes.DIFFERENCES,
+        differentiable=problem.differentiable,
         own_tolerances=", ".join(tolerances),
         unrolled=adjoint.steps if isinstance(adjoint, Unrolled) else None,
     )
@@ -145,8 +145,7 @@ def _choose_solver(problem: Problem, solver: Any, batch_axis: int | None, unroll
             solver = auto.to_unroll(kind)
         check.check_unrolled(caller, solver, _is_smooth(solver))
     elif isinstance(solver, auto.Auto):
-        differentiable = problem.slopes is not Slopes.DIFFERENCES
-        solver = solver.choose(kind, size, batch_axis is not None, differentiable)
+        solver = solver.choose(kind, size, batch_axis is not None, problem.differentiable)
     return _fit(solver, problem, rows)
 
 

@@ -90,14 +90,18 @@ class Problem:
             return Slopes.TANGENTS
         return slopes_of(self._evaluate, self.x_struct, self._theta_struct)
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether R has a derivative by x, and not only differences."""
+        return self.slopes is not Slopes.DIFFERENCES
+
     def lacks(self, moving: tuple[int, ...], reverse: bool) -> set[str]:
         """The primitives because of which F has no derivative by those leaves of theta; none if it has."""
         if not self._unusual or (self._unusual == {"while"} and not reverse):
             return set()
         key = moving, reverse
         if key not in self.derivatives:
-            exact = self.slopes is not Slopes.DIFFERENCES
-            self.derivatives[key] = exact and has_derivative(
+            self.derivatives[key] = self.differentiable and has_derivative(
                 self.evaluate, moving, reverse, self.x_struct, self._theta_struct
             )
         return set() if self.derivatives[key] else self._unusual
