@@ -51,11 +51,12 @@ def _halt(carry: Carry, following: Carry) -> Carry:
 def _wait(row: Row, carry: Carry, judged: Judged, limits: Limits, quiet: Quiet) -> Carry:
     """A row that has ended stays at its best point, while others go on, and is judged again when all have.
 
-    Then one that had converged goes on if its neighbours have moved it out of the tolerance, and one that had failed
-    if they have changed its residual, for they may have been the cause. If none of these is left, those that failed for
-    another reason are tried with the next setting. When there is none, a failed row that got nowhere goes back to its
-    guess, and its neighbours go on: where a row without a solution ends is for rounding to decide, but its neighbours,
-    and their derivative, in which it is a constant, are to be functions of the problem.
+    Then one that had converged goes on if its neighbours have moved it out of the tolerance, and one that had failed if
+    they have changed its residual, for they may have been the cause: with all settings before it again. If none of
+    these is left, those that failed for another reason are tried with the next setting. When there is none, a failed
+    row that got nowhere goes back to its guess, and its neighbours go on: where a row without a solution ends is for
+    rounding to decide, but its neighbours, and their derivative, in which it is a constant, are to be functions of the
+    problem.
     """
     merit, solved, given_up = judged.merit, judged.solved, carry.setting == row.method.settings
     merit_now = _xla.where(jnp.isfinite(merit), merit, jnp.inf)

@@ -19,7 +19,7 @@ _SMALLEST_DAMPING = 1e-6
 # A residual this much larger than the best one is discarded: on maps that are not normal, or have kinks, that of
 # accelerated iterates grows tenfold on its way (`docs/batches.md`).
 _GROWTH = 30.0
-_REGULARISATION = 1e-6  # the same table
+_REGULARISATION = 1e-6  # what it takes at kinks, and does not show elsewhere: on the same families
 # Evaluations without a residual half as large, of which 30 make a solution, after which a setting has failed: one that
 # accelerates, and plain iteration.
 _PATIENCE, _PATIENCE_PLAIN = 100, 200
@@ -108,7 +108,7 @@ class Anderson(AbstractMethod):
 
     @property
     def _settings(self) -> Settings:
-        return Settings.of(Setting(self.memory, self.damping, self.warmup, 0), self.retries, self.restarts)
+        return Settings.of(Setting(self.memory, self.damping, self.warmup), self.retries, self.restarts)
 
     @property
     def plain_steps(self) -> int | None:

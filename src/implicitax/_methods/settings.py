@@ -9,6 +9,9 @@ from .. import _tree
 from .._tree import Leaves
 from .contract import around
 
+_GUESS, _BEST, _AROUND = range(3)  # the last and all numbers above it: places around the guess
+_PATIENT = 1_000_000  # steps of plain iteration: as many as it takes
+
 
 class Setting(NamedTuple):
     """How much it remembers, its damping, how many steps of plain iteration come first, and where it begins."""
@@ -16,11 +19,7 @@ class Setting(NamedTuple):
     memory: int  # 0: plain iteration, damped
     damping: float | Array
     plain: int
-    start: int
-
-
-_GUESS, _BEST, _AROUND = range(3)  # the last and all numbers above it: places around the guess
-_PATIENT = 1_000_000  # steps of plain iteration: as many as it takes
+    start: int = _GUESS
 
 
 class Settings(NamedTuple):
@@ -31,7 +30,7 @@ class Settings(NamedTuple):
         """The first, then those that are tried where it has failed: plain iteration is judged by what it does from x0,
         and so begins there."""
         tried = (
-            Setting(memory, damping, 0, _BEST) if memory else Setting(0, damping, _PATIENT, _GUESS)
+            Setting(memory, damping, 0, _BEST) if memory else Setting(0, damping, _PATIENT)
             for memory, damping in retries
         )
         return cls((first, *tried, *(first._replace(plain=0, start=_AROUND + i) for i in range(restarts))))
