@@ -288,6 +288,15 @@ UNCONVERGED = {
 }
 
 
+def test_a_triple_root_by_a_krylov_method_is_no_confident_gradient():
+    def solve(a):
+        R = lambda x: x**3 - 3 * a * x**2 + 3 * a**2 * x - a**3
+        return ix.root(R, 1.7, solver=ix.NewtonKrylov(), throw=False)
+
+    assert not bool(solve(1.0).success)
+    assert np.isnan(jax.grad(lambda a: solve(a).x)(1.0))
+
+
 @pytest.mark.parametrize("status", UNCONVERGED)
 def test_whatever_the_failure_no_confident_gradient(status):
     solve = UNCONVERGED[status]
