@@ -85,6 +85,7 @@ def figure(seeds: list[int], path: Path) -> None:
         each: list[list[Rows]] = []
         for growth in GROWTHS:
             anderson._GROWTH = float(growth)
+            jax.clear_caches()  # a compiled program knows the constant that it was traced with
             each.append(Rows.of(ix.Anderson(memory, damping), SHOWN, seeds, STEPS))
         for k in range(len(SHOWN)):
             failed = [100 * np.mean(~rows[k].success) for rows in each]
@@ -92,6 +93,7 @@ def figure(seeds: list[int], path: Path) -> None:
             for axis, values in zip(axes[:, k], (failed, slow)):
                 axis.plot(GROWTHS, values, "o-", label=f"memory {memory}, damping {damping:g}")
     anderson._GROWTH = before
+    jax.clear_caches()
     for k, name in enumerate(SHOWN):
         axes[0, k].set(title=name, xscale="log", ylim=(0, None))
         axes[1, k].set(xlabel="growth of the residual allowed", yscale="log")
