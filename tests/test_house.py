@@ -33,7 +33,7 @@ FILES = {
     "_tree": ("arithmetic", "layout"),
     "_errors": ("raising", "problem", "keywords", "values", "sweep"),
     "_solution": ("status", "advice", "summary", "solution"),
-    "_problem": ("constraint", "slopes", "equations", "content", "numbers", "trace"),
+    "_problem": ("constraint", "overdetermined", "slopes", "equations", "content", "numbers", "call", "trace"),
     "_linear": ("neumann", "dense", "gmres", "krylov", "small_lu", "linearise", "trust", "solve"),
     "_methods": (
         *("contract", "picard", "settings", "anderson", "broyden", "newton", "newton_krylov"),

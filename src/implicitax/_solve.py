@@ -102,7 +102,11 @@ def root(R: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpack[Keywo
 
     Arguments, errors and what is returned are those of `fixed_point`, except:
 
-    - `R`: a function `R(x, *args)` that returns one residual for each unknown, in a pytree like x.
+    - `R`: a function `R(x, *args)` that returns one residual for each unknown, in a pytree like x; or more, in any
+      pytree. Then the steps are those of Gauss and Newton, with a dense ∂R/∂x; a root is where all are 0, and its
+      derivative is by the pseudo-inverse, `ẋ = −(∂R/∂x)⁺ ∂R/∂θ θ̇`, which is that of the least squares where the
+      equations hold at these parameters only. A second derivative is refused there. Not with `batch_axis` or
+      `residual_atol`.
     - `solver`: `Auto()` (default), `Newton`, `Ladder`, `Broyden`, `NewtonKrylov`, or an Optimistix root finder,
       least-squares solver or minimiser. Of whatever solver, it is R = 0 that is judged, and differentiated.
     - `rtol`, `atol`: the solve stops where every component of Newton's correction has `|A⁻¹R| ≤ atol + rtol·|x|`, and R
@@ -113,7 +117,8 @@ def root(R: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpack[Keywo
 
     **Cost:** `Solution.nfev` evaluations of R, with Newton's method each together with n of its tangents.
 
-    **Fails:** at a double root, where ∂R/∂x is singular, or from a guess whose basin holds no root.
+    **Fails:** at a double root, where ∂R/∂x is singular, from a guess whose basin holds no root, or where more
+    equations than unknowns do not agree.
 
     ```python
     >>> import jax, jax.numpy as jnp, implicitax as ix

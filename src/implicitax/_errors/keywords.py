@@ -190,6 +190,20 @@ def check_not_constrained(caller: str, batch_axis: int | None, constrained: bool
         )
 
 
+def check_determined(caller: str, keyword: str, value: Any, unknowns: int, excess: int | None) -> None:
+    """Whether a keyword is left out that is none for more equations than unknowns."""
+    if excess is not None and value is not None:
+        raise ValueError(
+            mistake(
+                f"{caller}({keyword}=...)",
+                "none where R has more equations than unknowns",
+                f"{value!r}, and {excess} equations for {unknowns} unknowns",
+                "As many combinations of the equations are solved as there are unknowns; then all are looked at.",
+                "Use `jax.vmap` for independent rows." if keyword == "batch_axis" else f"Leave `{keyword}` out.",
+            )
+        )
+
+
 def check_watch(caller: str, history: Any, progress: Any, ours: bool) -> None:
     """Whether the iterations can be looked at; `ours` if they run in our loop."""
     for name, value in (("history", history), ("progress", progress)):

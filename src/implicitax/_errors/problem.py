@@ -122,6 +122,25 @@ def check_output(called: Function, returned: Any, x0: Any, state: Layout, x_stru
             _check_leaf(called, path, leaf, want)
 
 
+def check_residuals(called: Function, returned: Any, x: Any) -> None:
+    """Whether a root with more equations than unknowns is one that was meant."""
+    leaves = jax.tree.leaves(returned)
+    if wrong := [leaf for leaf in leaves if not is_differentiable(leaf)]:
+        remedy, got = "Return the difference of two sides, 0 at the root, not a comparison.", describe(wrong[0])
+        raise TypeError(mistake(called.argument, "floating-point numbers", got, "R is differentiated.", remedy))
+    n = sum(leaf.size for leaf in x)
+    if len(leaves) == 1 and n > 1 and leaves[0].shape == (n, n):
+        raise ValueError(
+            mistake(
+                called.argument,
+                f"one residual for each of the {n} unknowns, or a vector of more",
+                describe(leaves[0]),
+                f"A column and a row, ({n}, 1) and ({n},), broadcast to a matrix are the usual cause.",
+                f"Give both sides of R the shape of x0; if {n * n} equations are meant, return them `.ravel()`ed.",
+            )
+        )
+
+
 def _check_leaf(called: Function, path: str, got: Any, want: Any) -> None:
     where, function = called.argument, called.letter
     if not _is_struct(got):

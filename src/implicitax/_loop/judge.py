@@ -47,7 +47,7 @@ def confirm(search: Search, outcome: Outcome, theta: Leaves, limits: Limits, lin
 
 
 def constrain(problem: Problem, outcome: Outcome, theta: Theta, limits: Limits) -> Outcome:
-    """The outcome, a success only where the constraint holds, too: as exactly as the tolerance of x lets it."""
+    """The outcome, a success only where the condition holds, too: as exactly as the tolerance of x lets it."""
     if not problem.constrained:
         return outcome
     value, slope = problem.condition(outcome.x, theta)
@@ -56,6 +56,8 @@ def constrain(problem: Problem, outcome: Outcome, theta: Theta, limits: Limits) 
     allowed = _tree.matvec(slope, 2 * tolerance + _ROUNDING * jnp.finfo(x.dtype).eps * jnp.abs(x))
     unmet = (outcome.status == Status.CONVERGED) & ~jnp.all(jnp.abs(value) <= allowed)
     status = _xla.where(unmet, Status.CONTRADICTION, outcome.status).astype(jnp.int32)
+    if problem.excess is not None:  # the condition is R = 0, and what has been solved are combinations of it
+        outcome = outcome._replace(residual=_xla.max_abs(value).astype(outcome.residual.dtype))
     return outcome._replace(status=status)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._errors import values as check
+from .._errors.keywords import check_determined
 from .._loop import Bounds
 from .._methods import AbstractMethod, Tolerance
 from .._problem import Problem
@@ -17,6 +18,7 @@ from .plan import Options
 
 def tolerances(problem: Problem, wanted: Wanted) -> Tolerance:
     """One value a real leaf of the state; each of those given may be a pytree prefix of x0."""
+    check_determined(problem.caller, "residual_atol", wanted.residual_atol, problem.size, problem.excess)
     default = tuple(float(jnp.finfo(leaf.dtype).eps) ** (2 / 3) for leaf in problem.x_struct)
     rtol, atol, residual = (
         None if value is None else _tolerance(problem, name, value)

@@ -41,6 +41,7 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
     """The options of this problem."""
     caller, dtype = problem.caller, _tree.work_dtype(problem.x_struct)
     batch_axis = _check_rows(problem, wanted.batch_axis)
+    check.check_determined(caller, "batch_axis", batch_axis, problem.size, problem.excess)
     check.check_not_constrained(caller, batch_axis, problem.constrained)
     adjoint = _choose_adjoint(problem, wanted.adjoint)
     unrolled = isinstance(adjoint, Unrolled)
@@ -115,6 +116,7 @@ def _run_of(problem: Problem, static: Options) -> Run:
         differentiable=problem.differentiable,
         own_tolerances=", ".join(tolerances),
         unrolled=adjoint.steps if isinstance(adjoint, Unrolled) else None,
+        excess=problem.excess,
     )
 
 

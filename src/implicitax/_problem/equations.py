@@ -45,7 +45,8 @@ class Problem:
     x_struct: tuple[jax.ShapeDtypeStruct, ...]
     paths: tuple[str, ...]  # one a real leaf of the state
     has_aux: bool = False  # whether F returns a pair (value, aux)
-    constrained: bool = False  # whether one of a family of fixed points is meant, which a condition tells
+    constrained: bool = False  # whether a condition has to hold, too: a constraint, or that R is 0
+    excess: int | None = None  # numbers that R returns, if more than the unknowns (`overdetermined.py`)
     # What `_solve.py` has decided about this problem, and compiled for it.
     plans: dict[Any, Any] = field(default_factory=dict)
     compiled: dict[Any, Any] = field(default_factory=dict)

@@ -18,46 +18,21 @@ import jax.numpy as jnp
 from .. import _tree, _xla
 from .._errors import needs_value
 from .._errors.problem import (
-    Function,
     check_conditions,
     check_constraint,
     check_dependence,
     check_guess,
     check_output,
     check_pair,
+    check_residuals,
 )
 from .._tree import Layout, Leaves, is_complex, is_dynamic, is_number, is_unknown, path_names, shape_of, to_real
+from .call import Call, Hoisted
 from .constraint import condition, correction
 from .content import HoldsTracer, Incomparable, content
-from .equations import Kind, Problem, Theta
+from .equations import Problem, Theta
 from .numbers import lift
-
-
-class Call(NamedTuple):
-    """What the user has called: a function of the library, with a problem."""
-
-    kind: Kind
-    caller: str  # for messages
-    F: Any
-    x0: Any
-    args: tuple[Any, ...]
-    has_aux: bool = False
-    constraint: Any = None  # a function c(x, *args), 0 at the fixed point that is meant
-    again: bool = True  # whether it may come again: then the numbers in F become arguments of what is compiled
-
-    @property
-    def function(self) -> Function:
-        return Function.of(self.caller, self.kind)
-
-
-class Hoisted(NamedTuple):
-    """The problem, all that F depends on, the guess as real leaves, and how x and aux are put together."""
-
-    problem: Problem
-    theta: Theta
-    x0: Leaves
-    state: Layout
-    aux: Layout | None
+from .overdetermined import linearised, projected
 
 
 class _Taken(NamedTuple):
@@ -76,6 +51,7 @@ class _Traced(NamedTuple):
     x: Leaves  # the guess, in the dtypes of F
     returned: Any  # what F returns, by shapes and dtypes
     outputs: int  # leaves of its value
+    excess: int | None  # numbers that R returns, where these are more than the unknowns
     aux: Layout
 
 
@@ -219,8 +195,13 @@ def _trace(call: Call, taken: _Taken) -> _Traced:
         seen["returned"] = jax.tree.map(shape_of, out)
         out, aux = out if call.has_aux and isinstance(out, tuple) and len(out) == 2 else (out, None)
         _, value = Layout.take(out)
-        seen["outputs"] = len(value)
         seen["aux"], aux_leaves = Layout.take(aux)
+        seen["excess"], seen["outputs"] = None, len(value)
+        if call.kind == "root" and _numbers(out) > _numbers(call.x0):
+            seen["excess"], seen["outputs"] = sum(map(jnp.size, value)), len(x)
+            R = lambda x: (F(taken.state.put(x), *args),)
+            found = linearised(lambda x: _vector(R(x)[0][0] if call.has_aux else R(x)), x)
+            return *_tree.unravel(projected(found), x), *aux_leaves, *found
         if call.constraint is None:
             return *value, *aux_leaves
         found = condition(lambda x: _conditions(call, taken.state.put(x), args), x)
@@ -240,7 +221,9 @@ def _check(call: Call, taken: _Taken, found: _Traced, known: bool) -> None:
         check_pair(call.function, returned)
         returned = returned[0]
     structs = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in found.x)
-    if not known or found.outputs != len(structs) or jax.tree.structure(returned) != taken.state.treedef:
+    if found.excess is not None:
+        check_residuals(call.function, returned, found.x)
+    elif not known or found.outputs != len(structs) or jax.tree.structure(returned) != taken.state.treedef:
         check_output(call.function, returned, call.x0, taken.state, structs)
     if not known:
         check_dependence(call.function, found.closed.jaxpr, len(found.x))
@@ -258,7 +241,7 @@ def _key(call: Call, taken: _Taken, found: _Traced) -> Any:
     except Incomparable as reason:
         return _warn(call, f"has {reason} of which nobody can say whether it is the same the next time")
     complex_ = tuple(map(is_complex, found.closed.consts))
-    kind = call.kind, call.caller, call.constraint is None, call.has_aux, jnp.result_type(float)
+    kind = call.kind, call.caller, call.constraint is None, found.excess, call.has_aux, jnp.result_type(float)
     key = (*kind, taken.state.bare, complex_, len(taken.traced), structure), same
     try:
         hash(key)
@@ -278,12 +261,21 @@ def _problem(call: Call, taken: _Taken, found: _Traced) -> Problem:
         x_struct=tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in found.x),
         paths=taken.state.paths(path_names(call.x0)),
         has_aux=call.has_aux,
-        constrained=call.constraint is not None,
+        constrained=call.constraint is not None or found.excess is not None,
+        excess=found.excess,
     )
+
+
+def _numbers(tree: Any) -> int:
+    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(tree) if is_unknown(leaf))
+
+
+def _vector(returned: Any) -> Any:
+    return _tree.ravel(tuple(map(jnp.asarray, Layout.take(returned)[1])))
 
 
 def _conditions(call: Call, x: Any, args: tuple[Any, ...]) -> Any:
     """The values of the constraint, in one vector."""
     returned = call.constraint(x, *args)
     check_conditions(call.function, returned)
-    return _tree.ravel(tuple(map(jnp.asarray, Layout.take(returned)[1])))
+    return _vector(returned)

@@ -89,6 +89,7 @@ class Equations(NamedTuple):
     moving: tuple[int, ...]
     ending: Ending
     theta: Leaves
+    again: bool = False  # whether what solves the system is to be differentiated once more
 
     @property
     def rows(self) -> Rows:
@@ -109,7 +110,8 @@ class Equations(NamedTuple):
 
     @property
     def _constrained(self) -> bool:
-        return self.rule.problem.constrained and self.rule.check
+        # Of more equations than unknowns the first derivative is by least squares; the second is so where they hold.
+        return self.rule.problem.constrained and self.rule.check and (self.rule.problem.excess is None or self.again)
 
     def _condition(self, x: Leaves, theta_m: Leaves) -> Condition:
         return self.rule.problem.condition(x, replace(self.theta, self.moving, theta_m))
@@ -168,10 +170,11 @@ class Judged(NamedTuple):
     numbers: tuple[Array, ...]
 
 
-def solve_block(rule: Rule, moving: tuple[int, ...], transposed: bool, point: Point, b: Block) -> Judged:
+def solve_block(equations: Equations, transposed: bool, point: Point, b: Block) -> Judged:
     """M⁻¹ b or M⁻ᵀ b. What is passed on unchanged is not judged."""
+    rule, moving = equations.rule, equations.moving
     rule = dataclasses.replace(rule, linear_solver=eqx.combine(point.solver_arrays, rule.linear_solver))
-    equations = Equations(rule, moving, point.constants.ending, point.theta)
+    equations = equations._replace(rule=rule)
     solve = equations.solve_transposed if transposed else equations.solve
     solved = solve(point.at, pick(point.theta, moving), point.constants.scale, b)
     u = solved.u

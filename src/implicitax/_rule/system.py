@@ -54,6 +54,7 @@ class System(NamedTuple):
     point: Any  # how a `Point` is put together
     lanes: tuple[Lanes, ...] = ()  # the outermost first
     varied: tuple[int, ...] = ()  # the arrays of the point that move, where their derivative is taken
+    again: bool = False  # whether what solves it is to be differentiated
 
     def __repr__(self) -> str:
         return f"{'Mᵀ' if self.transposed else 'M'} of {self.rule}"
@@ -68,6 +69,9 @@ class System(NamedTuple):
         rest = iter(operands[self.arrays :])
         parts = zip(self.structs, self.given)
         return point, Block(*(tuple(next(rest) for _ in structs) if given else None for structs, given in parts))
+
+    def equations(self, point: Point) -> Equations:
+        return Equations(self.rule, self.moving, point.constants.ending, point.theta, self.again)
 
     def fill(self, b: Block) -> Block:
         """With zeros where it is 0."""
@@ -139,7 +143,7 @@ def _solve(*operands: Any, system: System) -> list[Any]:
 
 def _solved(system: System, *operands: Any) -> Any:
     point, b = system.take(operands)
-    judged = solve_block(system.rule, system.moving, system.transposed, point, system.fill(b))
+    judged = solve_block(system.equations(point), system.transposed, point, system.fill(b))
     return system.asked(judged.values), judged.failed, judged.numbers
 
 
@@ -175,7 +179,7 @@ def _derivative(primals: Any, tangents: Any, *, system: System) -> tuple[Any, An
     varied = tuple(i for i in (*position.x, *position.theta) if type(tangents[i]) is not ad.Zero)
     if not varied:
         return _bind(system, point, b), _bind(system, point, b_dot)
-    u = _bind(system._replace(wanted=ALL), point, b)
+    u = _bind(system._replace(wanted=ALL, again=True), point, b)
     turn = system._replace(varied=varied)
     turned = turn.compiled(_turned)(*point, *u, *b_dot, *(tangents[i] for i in varied))
     return list(system.asked(system.whole(u))), _bind(system._replace(given=ALL), point, turned)
@@ -193,8 +197,7 @@ def _turned(system: System, *operands: Any) -> list[Any]:
         dot[i] = value
     position = jax.tree.unflatten(system.point, range(count))
     direction = Direction(pick(tuple(dot), position.x), pick(tuple(dot), position.theta))
-    equations = Equations(system.rule, system.moving, point.constants.ending, point.theta)
-    turned = multiply(equations, point, direction, system.transposed, system.whole(u))
+    turned = multiply(system.equations(point), point, direction, system.transposed, system.whole(u))
     return jax.tree.leaves(jax.tree.map(jnp.subtract, system.fill(b_dot), turned))
 
 

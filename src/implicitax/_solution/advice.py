@@ -22,6 +22,7 @@ class Run(NamedTuple):
     differentiable: bool = True  # F
     own_tolerances: str = ""  # those of a solver of another library
     unrolled: int | None = None  # the steps that were asked for
+    excess: int | None = None  # equations, where these are more than the unknowns
 
     @property
     def letter(self) -> str:
@@ -124,7 +125,22 @@ def _newton(run: Run) -> str:
     return ", or with `solver=ix.Newton()`" if _newton_may_help(run) else ""
 
 
+def _contradiction(run: Run, nit: int) -> str:
+    if run.excess is None:
+        return (
+            "The constraint contradicts x = F(x). Look whether F leaves it undetermined, as a total that F keeps, and "
+            "whether there is a fixed point at the value it asks for; where F has but one fixed point anyway, leave "
+            "`constraint` out."
+        )
+    return (
+        f"The sum of squares of the {run.excess} equations for {run.size} unknowns is stationary at x, but R is not 0 "
+        "there. Look whether so many are meant, and whether they agree; if they need not, as with data, it is a "
+        "least-squares problem: `optimistix.least_squares`. If they do, start elsewhere."
+    )
+
+
 _ADVICE = {
+    Status.CONTRADICTION: _contradiction,
     Status.STEP_LIMIT: _step_limit,
     Status.STALLED: _stalled,
     Status.NO_PROGRESS: _no_progress,

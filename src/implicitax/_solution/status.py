@@ -65,11 +65,7 @@ _TEXTS = {
         "R is as small as at a root, but how far one is cannot be told: ∂R/∂x is singular there (a double root, an "
         "unknown that is not determined), or the linear solver does not get to the digits that it takes."
     ),
-    Status.CONTRADICTION: (
-        "The constraint contradicts x = F(x): there is no fixed point near at which it holds. Look whether F leaves it "
-        "undetermined, as a total that F keeps, and whether there is a fixed point at the value it asks for; where F "
-        "has but one fixed point anyway, leave `constraint` out."
-    ),
+    Status.CONTRADICTION: ("There is no solution near at which all holds that is asked for."),
     Status.GUESS_OUT_OF_BOUNDS: "x0 is not strictly inside the bounds. Move it there, or widen `bounds`.",
     Status.NO_PROGRESS: "The residual does not decrease: no point was better than x0.",
 }

@@ -12,6 +12,10 @@ _APART = (
     "The constraint and x = F(x) agree at these parameters, but not at any next to them, so that x has no derivative. "
     "Look whether F keeps the total at all parameters, or only while a rate, say, is 0."
 )
+_BY_LEAST_SQUARES = (
+    "The equations, more than there are unknowns, agree at these parameters, but not at all next to them. In such a "
+    "direction x has a first derivative, by the pseudo-inverse, but no second."
+)
 
 
 class Ending(NamedTuple):
@@ -94,7 +98,8 @@ class Summary(eqx.Module):
         status = np.where(failed & solved, Status.LINEAR_SOLVE_FAILED, np.where(failed, ending.status, 0))
         status = np.where(parted, Status.CONTRADICTION, status)
         lane = tuple(np.argwhere(failed)[0]) if failed.ndim else ()
-        instead = _APART if status[lane] == Status.CONTRADICTION and ending.status[lane] == 0 else None
+        apart = _APART if self.run.excess is None else _BY_LEAST_SQUARES
+        instead = apart if status[lane] == Status.CONTRADICTION and ending.status[lane] == 0 else None
         text = f"`{self.caller}`, derivative: {self.describe(ending._replace(status=status), instead)}"
         if status[lane] == Status.LINEAR_SOLVE_FAILED and null:
             text += self.describe_null(np.concatenate([leaf[lane].ravel() for leaf in null]), transposed)
