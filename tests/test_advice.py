@@ -25,7 +25,7 @@ def jump(x):
 
 
 def domain(x):
-    return jnp.sqrt(-1.0 - x)
+    return jnp.sqrt(-1.0 - x**2)
 
 
 def leaving(x):
@@ -73,8 +73,11 @@ SITUATIONS = [
      ["there may be no root", "ix.diagnose"], ["Auto", "Ladder()`", "leave `solver` out"]),
     ("no root, Broyden", ROOT, no_root, ONES, {"solver": ix.Broyden()}, "STALLED", ["Leave `solver` out"], ["Auto"]),
     ("started outside", FIXED, domain, 0.5, {}, "NON_FINITE",
-     ["F is not finite at x0: start inside the domain of F"], ["Auto", "`solver`"]),
-    ("started outside, a root", ROOT, jnp.log, -1.0, {}, "NON_FINITE", ["R is not finite at x0"], ["Auto"]),
+     ["F is finite neither at x0 nor at 16 points around it: start inside the domain of F"], ["Auto", "`solver`"]),
+    ("started outside, a root", ROOT, lambda x: jnp.log(-(x**2)), 1.0, {}, "NON_FINITE",
+     ["R is finite neither at x0 nor at 16 points"], ["Auto"]),
+    ("started outside, by a solver named", ROOT, jnp.log, -1.0, {"solver": ix.Newton()}, "NON_FINITE",
+     ["R is not finite at x0"], ["Auto"]),
     ("out of the domain, plain", FIXED, leaving, 2.0, {"solver": ix.Picard()}, "NON_FINITE",
      ["The iteration has left the domain of F", "Leave `solver` out", "`bounds`"], ["Auto"]),
     ("Optimistix stops short", ROOT, lambda x: x**2 - 2, 1.0, {"solver": optx.Newton(rtol=0.1, atol=0.1)},

@@ -114,7 +114,7 @@ def test_a_lane_that_needs_the_method_changes_no_other_by_a_bit(n):
 
 
 def test_a_guess_out_of_the_domain_is_said_to_be_that():
-    sol = ix.fixed_point(lambda x: jnp.sqrt(1 - x), 5.0, throw=False)
+    sol = ix.fixed_point(lambda x: jnp.sqrt(-1 - x**2), 5.0, throw=False)
     assert ix.Status(int(sol.status)).name == "NON_FINITE"
     assert int(sol.nit) == 0
     assert "at x0" in sol.message

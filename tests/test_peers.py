@@ -274,7 +274,7 @@ UNCONVERGED = {
     "STEP_LIMIT": lambda a: ix.fixed_point(lambda x: jnp.cos(a * x), 1.0, max_steps=1, throw=False),
     "STALLED": lambda a: ix.fixed_point(lambda x: jnp.where(x > 0.5, 0.2, 0.8) + 0.01 * a * x, 0.3, throw=False),
     "NO_PROGRESS": lambda a: ix.fixed_point(lambda x: a - x, 0.2, solver=ix.Picard(), throw=False),
-    "NON_FINITE": lambda a: ix.fixed_point(lambda x: jnp.sqrt(a - 9 - x), 1.0, throw=False),
+    "NON_FINITE": lambda a: ix.fixed_point(lambda x: jnp.sqrt(a - 9 - x**2), 1.0, throw=False),
     "NON_FINITE_GUESS": lambda a: ix.fixed_point(lambda x: jnp.cos(a * x), jnp.nan, throw=False),
     "SINGULAR": lambda a: ix.root(lambda x: x**2 + a, 0.0, solver=ix.Newton(), throw=False),
     "NOT_A_SOLUTION": lambda a: ix.root(lambda x: x**2 + a, 0.5, solver=optx.Newton(1e-8, 1e-8), throw=False),

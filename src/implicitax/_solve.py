@@ -33,7 +33,7 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
       `jit` it is traced in each call. Without a derivative (`jax.pure_callback`) it is solved all the same; with a rule
       for reverse mode only (`jax.custom_vjp`) that serves both modes.
     - `x0`: the guess; any pytree of real or complex arrays, in the units of the model. Python numbers take the dtype
-      that F returns.
+      that F returns. It may depend on θ, and often should; where F is not finite there `Auto` tries points around it.
     - `args`: passed on to F.
     - `solver`: `Auto()` (default), `Picard`, `Anderson`, `PseudoTransient`, `Broyden`, `Newton`, `Ladder`,
       `NewtonKrylov`, or an Optimistix solver.
@@ -199,7 +199,7 @@ def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Ou
         x, nit = foreign.run(problem, method, theta, limits.x0, options.max_steps)
         return judge(problem, theta, limits._replace(x0=x), options.judged_by)._replace(nit=nit)
     watch, by_column, later = options.watch, options.by_column, options.later
-    search = Search(problem, method, options.max_steps, options.batch_axis, watch, by_column, later)
+    search = Search(problem, method, options.max_steps, options.batch_axis, watch, by_column, later, options.points)
     # The attempt knows no bounds, and shows nothing of its iterations.
     alone = limits.bounds is None and options.batch_axis is None and not options.watch
     if alone and options.attempt is not None:

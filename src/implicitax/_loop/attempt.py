@@ -17,9 +17,9 @@ from .. import _linear, _tree, _xla
 from .._methods import Evaluation, ratio
 from .._solution import Status
 from .._tree import Leaves
+from .bounds import Limits
 from .loop import Search
 from .persist import persist
-from .row import Limits
 from .verdict import Before, Outcome, after, probe, prove, runs_off, status_of
 
 
@@ -85,8 +85,9 @@ def attempt(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> Ou
     def robust(found: Outcome) -> Outcome:
         rest = search._replace(max_steps=search.max_steps - quick.limit)
         outcome = persist(rest, theta, limits.beginning_at(end.start))
-        # Where the guess is no point of the domain, that is all there is to say.
-        spent = _xla.where(outcome.nfev > 1, found.nfev, 0)
+        # Where no point of the domain was found, that is all there is to say.
+        outside = (outcome.status == Status.NON_FINITE) & (outcome.nit == 0)
+        spent = _xla.where(outside, 0, found.nfev)
         outcome = outcome._replace(nit=outcome.nit + spent, nfev=outcome.nfev + spent)
         return _tree.where(found.status == Status.CONVERGED, found, outcome)
 

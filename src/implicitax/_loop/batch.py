@@ -8,7 +8,8 @@ from jaxtyping import Array, Bool
 
 from .. import _tree, _xla
 from .._solution import Status
-from .row import Carry, Judged, Limits, Row
+from .bounds import Limits
+from .row import Carry, Judged, Row
 
 _CHANGED = 0.1  # relative change of the residual of a failed row at which it is tried again
 # A row got nowhere if a component of its residual is still this part of what it was at the guess, and this many times

@@ -1,4 +1,4 @@
-"""Keeping the iterates inside a box."""
+"""Where an iteration begins, how exactly it is to solve, and the box that it has to stay in."""
 
 from typing import Any, NamedTuple
 
@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from .. import _tree, _xla
+from .._methods import Tolerance
 from .._tree import Leaves
 
 _FRACTION = 0.9  # of the way to a bound that a step may go
@@ -66,3 +67,25 @@ class Bounds(NamedTuple):
 
     def each_row(self, like: Leaves, batch_axis: int) -> "Bounds":
         return Bounds(*(_tree.each_row(bound, like, batch_axis) for bound in self))
+
+
+class Limits(NamedTuple):
+    """Where a row begins, how exactly it is to be solved, and where it has to stay."""
+
+    x0: Leaves
+    tolerance: Tolerance
+    bounds: Bounds | None = None
+
+    @classmethod
+    def of(cls, x0: Leaves, tolerance: Tolerance, bounds: Bounds | None = None, batch_axis: int | None = None):
+        """With the size of the guess in the tolerance, of each row of a batch by itself."""
+        return cls(x0, tolerance.sized(x0, batch_axis), bounds)
+
+    def beginning_at(self, x: Leaves) -> "Limits":
+        """The same for a method that goes on where another has come to."""
+        return self._replace(x0=x, tolerance=self.tolerance.settled(_tree.sub(x, self.x0)))
+
+    def each_row(self, batch_axis: int) -> "Limits":
+        """The same with the rows along axis 0."""
+        bounds = self.bounds and self.bounds.each_row(self.x0, batch_axis)
+        return Limits(_tree.rows_first(self.x0, batch_axis), self.tolerance.each_row(self.x0, batch_axis), bounds)

@@ -12,8 +12,8 @@ from .._methods import AbstractMethod, Evaluation, Needs, Proposal, Tolerance, r
 from .._problem import Equations, Problem, Theta
 from .._solution import Status
 from .._tree import Leaves
+from .bounds import Limits
 from .loop import Search, iterate
-from .row import Limits
 from .verdict import Outcome
 
 _ROUNDING = 16  # times eps Σⱼ|Cᵢⱼ xⱼ| is a constraint that holds but for rounding

@@ -12,8 +12,9 @@ from .._problem import Equations
 from .._tree import Leaves
 from . import batch
 from .batch import Quiet, unfinished
+from .bounds import Limits
 from .evaluate import Evaluator
-from .row import Carry, Limits, Row
+from .row import Carry, Row
 from .verdict import Outcome
 from .watch import Record, Seen, Watch
 
@@ -28,6 +29,7 @@ class Search(NamedTuple):
     watch: Watch = Watch()
     by_column: bool = False  # whether each column of a small ∂R/∂x is compiled by itself
     later: AbstractMethod | None = None  # where the method stalls (`persist.py`)
+    points: int = 0  # tried around x0, where F is not finite there (`domain.py`)
 
 
 class _Whole(NamedTuple):
@@ -54,7 +56,9 @@ def iterate(search: Search, theta: Leaves, limits: Limits, earlier: Outcome | No
     is_batch = batch_axis is not None
     rows = x0[0].shape[batch_axis] if is_batch else None
     dtype = _tree.work_dtype(x0)
-    row = Row(problem.kind, problem.size // (rows or 1), search.method, search.max_steps, dtype, is_batch)
+    row = Row(
+        problem.kind, problem.size // (rows or 1), search.method, search.max_steps, dtype, is_batch, search.points
+    )
     evaluate = Evaluator(problem, search.method, theta, batch_axis, search.by_column)
 
     def advance(carry: Carry, residual: Leaves, A: Any, limits: Limits, quiet: Quiet) -> tuple[Carry, Seen]:

@@ -3,8 +3,8 @@
 from .. import _tree, _xla
 from .._problem import Theta
 from .._solution import Status
+from .bounds import Limits
 from .loop import Search, iterate
-from .row import Limits
 from .verdict import Outcome
 
 

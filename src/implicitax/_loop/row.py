@@ -10,7 +10,8 @@ from .._methods import AbstractMethod, Evaluation, Proposal, Tolerance, ratio
 from .._problem import Kind
 from .._solution import Status
 from .._tree import Leaves
-from .bounds import Bounds
+from .bounds import Limits
+from .domain import place
 from .verdict import Before, Outcome, after, probe, prove, runs_off, status_of, why_none
 
 _IDLE = 10  # evaluations without a better point, after which more of them would not have helped
@@ -38,28 +39,7 @@ class Carry(NamedTuple):
     at_guess: Leaves | None  # of a row of a batch: the residual at x0
     size: tuple[Any, ...] | None  # of x, by leaf, below which differences are rounding
     before: Before | None  # of a root
-
-
-class Limits(NamedTuple):
-    """Where a row begins, how exactly it is to be solved, and where it has to stay."""
-
-    x0: Leaves
-    tolerance: Tolerance
-    bounds: Bounds | None = None
-
-    @classmethod
-    def of(cls, x0: Leaves, tolerance: Tolerance, bounds: Bounds | None = None, batch_axis: int | None = None):
-        """With the size of the guess in the tolerance, of each row of a batch by itself."""
-        return cls(x0, tolerance.sized(x0, batch_axis), bounds)
-
-    def beginning_at(self, x: Leaves) -> "Limits":
-        """The same for a method that goes on where another has come to."""
-        return self._replace(x0=x, tolerance=self.tolerance.settled(_tree.sub(x, self.x0)))
-
-    def each_row(self, batch_axis: int) -> "Limits":
-        """The same with the rows along axis 0."""
-        bounds = self.bounds and self.bounds.each_row(self.x0, batch_axis)
-        return Limits(_tree.rows_first(self.x0, batch_axis), self.tolerance.each_row(self.x0, batch_axis), bounds)
+    tried: Int[Array, "*rows"]  # points, x0 first, before one at which F is finite
 
 
 class Judged(NamedTuple):
@@ -88,6 +68,7 @@ class Row(NamedTuple):
     max_steps: int
     dtype: Any
     is_one_of_many: bool  # in a batch
+    points: int = 0  # tried around x0, where F is not finite there
 
     @property
     def is_root(self) -> bool:
@@ -123,6 +104,7 @@ class Row(NamedTuple):
             at_guess=x if self.is_one_of_many else None,
             size=limits.tolerance.size,
             before=Before.none(x) if self.is_root else None,
+            tried=zero,
         )
 
     def advance(self, carry: Carry, residual: Leaves, A: Any, limits: Limits) -> tuple[Carry, Judged]:
@@ -141,12 +123,15 @@ class Row(NamedTuple):
         judged, proposal, before = self._verdict(carry, at, proposal, judged, limits)
 
         nfev = carry.nfev + 1
+        lost = ~finite & (carry.tried == carry.nfev)  # no point of the domain of F is known
+        astray = lost & (carry.nfev < self.points)
         better = _xla.once(judged.solved | (judged.merit < carry.merit))
         advanced = _xla.once(judged.solved | (judged.merit < carry.least))
         stale = _xla.where(advanced, 0, carry.stale + 1)
         status = status_of(
             judged.solved,
-            (~finite & ((carry.nfev == 0) | (not method.recovers)), Status.NON_FINITE),
+            (astray, Status.RUNNING),
+            (~finite & (lost | (not method.recovers)), Status.NON_FINITE),
             (proposal.status == Status.UNBOUNDED, Status.UNBOUNDED),
             (nfev > self.max_steps, Status.STEP_LIMIT),
             (proposal.status != Status.RUNNING, proposal.status),
@@ -170,7 +155,7 @@ class Row(NamedTuple):
             residual=_xla.where(better, judged.size, carry.residual),
             least=_xla.where(advanced, judged.merit, carry.least),
             stale=stale,
-            component=_where_bad(finite, residual, carry.component),
+            component=_where_bad(finite | (lost & (carry.nfev > 0)), residual, carry.component),
             pressed=pressed,
             setting=carry.setting,
             waiting=status != Status.RUNNING,
@@ -178,8 +163,21 @@ class Row(NamedTuple):
             # That of a good point: a step is as long as ∂R/∂x is near to singular.
             size=tolerance.size and _tree.where(better, tolerance.size, carry.size),
             before=before,
+            tried=carry.tried,
         )
-        return following, judged
+        return self._elsewhere(astray, following, limits), judged
+
+    def _elsewhere(self, astray: Bool[Array, ""], carry: Carry, limits: Limits) -> Carry:
+        """On to another point around x0, where F was not finite at any before."""
+
+        def start() -> Carry:
+            x = place(limits.x0, carry.tried)
+            x = x if limits.bounds is None else limits.bounds.shorten(limits.x0, x)
+            method = self.method.init(x, jnp.zeros_like(carry.tried))
+            moved = carry._replace(x=x, method=method, before=carry.before and Before.none(x), tried=carry.tried + 1)
+            return _tree.where(astray, moved, carry)
+
+        return _xla.if_any(astray, start, lambda: carry) if self.points else carry
 
     def _verdict(
         self, carry: Carry, at: Evaluation, proposal: Proposal, judged: Judged, limits: Limits
@@ -247,7 +245,8 @@ class Row(NamedTuple):
         setting = carry.setting + predicate
 
         def start() -> Leaves:
-            x = method.start(setting, carry.best, limits.x0)
+            guess = limits.x0 if self.points == 0 else _tree.where(carry.tried > 0, carry.best, limits.x0)
+            x = method.start(setting, carry.best, guess)
             return x if limits.bounds is None else limits.bounds.spread(limits.x0, carry.best, x)
 
         return carry._replace(
@@ -273,7 +272,7 @@ class Row(NamedTuple):
             blocked = (carry.pressed < self.unknowns) & (status < 0) & (carry.nfev > 0)
             status = _xla.where(blocked, Status.AT_BOUND, status)
             component = _xla.where(blocked, carry.pressed, component)
-        nit = jnp.maximum(carry.nfev - 1, 0)
+        nit = jnp.maximum(carry.nfev - 1 - carry.tried, 0)
         return Outcome(carry.best, status.astype(jnp.int32), nit, carry.nfev, carry.residual, component)
 
 

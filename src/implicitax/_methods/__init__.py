@@ -8,6 +8,7 @@ from .contract import Given as Given
 from .contract import Needs as Needs
 from .contract import Proposal as Proposal
 from .contract import Tolerance as Tolerance
+from .contract import around as around
 from .contract import ratio as ratio
 from .contract import row_weights as row_weights
 from .contract import typical_size as typical_size

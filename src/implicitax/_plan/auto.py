@@ -58,6 +58,7 @@ MEMORY, RESTARTS = 10, 3
 WARMUP, WARMUP_OF_ROWS = 40, 10  # in a batch all rows wait for the last one
 RESTARTS_OF_FEW = 3
 STARTS = 4  # of a large root
+POINTS = 16  # around a guess at which F is not finite: `benchmarks/domains.py`
 
 # The first attempt. F has so few operations that compiling it three times costs less than what the attempt saves:
 # `docs/speed.md`, the regimes "compile" (F of 1,000 operations) and "small".
@@ -85,7 +86,8 @@ class Auto(AbstractMethod):
     two evaluations for each unknown.
 
     For a fixed point it aims at the one that plain iteration from x0 reaches, in less time, and converges where
-    plain iteration oscillates or leaves the domain of F. `Solution.solver` says what was chosen.
+    plain iteration oscillates or leaves the domain of F. `Solution.solver` says what was chosen. Where F is not finite
+    at x0, 16 points around it are tried: nearer to 0, farther, above, below and scattered.
 
     If F has few operations, it begins with an attempt that costs next to nothing beside F. Of a fixed point, up to 4
     unknowns, a few steps of plain iteration and then Newton's; of more, plain iteration as long as its rate says that

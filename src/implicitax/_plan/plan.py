@@ -34,6 +34,7 @@ class Options(NamedTuple):
     by_column: bool
     attempt: Attempt | None
     later: AbstractMethod | None  # where the solver stalls
+    points: int  # tried around x0, where F is not finite there
     watch: Watch
 
 
@@ -72,6 +73,7 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
         by_column=auto.is_simple(problem),
         attempt=auto.first_attempt(problem, solver, max_steps),
         later=_fit(auto.later(problem, batch_axis), problem) if chosen_for_user else None,
+        points=min(auto.POINTS, max_steps) if chosen_for_user else 0,
         watch=Watch(caller, max_steps, bool(wanted.history), bool(wanted.progress)),
     )
 
@@ -116,6 +118,7 @@ def _run_of(problem: Problem, static: Options) -> Run:
         differentiable=problem.differentiable,
         own_tolerances=", ".join(tolerances),
         unrolled=adjoint.steps if isinstance(adjoint, Unrolled) else None,
+        points=0 if own else static.points,
         excess=problem.excess,
     )
 

@@ -22,6 +22,7 @@ class Run(NamedTuple):
     differentiable: bool = True  # F
     own_tolerances: str = ""  # those of a solver of another library
     unrolled: int | None = None  # the steps that were asked for
+    points: int = 0  # tried around x0, where F is not finite there
     excess: int | None = None  # equations, where these are more than the unknowns
 
     @property
@@ -83,7 +84,8 @@ def _no_progress(run: Run, nit: int) -> str:
 def _non_finite(run: Run, nit: int) -> str:
     domain = f"the domain of {run.letter} (no square root or logarithm of a negative number)"
     if nit == 0:
-        return f"{run.letter} is not finite at x0: start inside {domain}."
+        where = f"finite neither at x0 nor at {run.points} points around it" if run.points else "not finite at x0"
+        return f"{run.letter} is {where}: start inside {domain}."
     if run.auto or not run.ours:
         return f"Say where {domain} ends, by `bounds`, or start nearer to the solution."
     return (
