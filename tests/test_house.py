@@ -36,7 +36,7 @@ FILES = {
     "_problem": ("constraint", "overdetermined", "slopes", "equations", "content", "numbers", "call", "trace"),
     "_linear": ("neumann", "dense", "gmres", "krylov", "small_lu", "linearise", "trust", "solve"),
     "_methods": (
-        *("contract", "picard", "settings", "anderson", "broyden", "newton", "newton_krylov"),
+        *("contract", "picard", "settings", "anderson", "bracket", "broyden", "newton", "newton_krylov"),
         *("trust_region", "rungs", "ladder", "pseudo_transient", "foreign"),
     ),
     "_loop": (

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from typing_extensions import Unpack
 
 from ._errors import raise_where
-from ._loop import Bounds, Limits, Outcome, Search, attempt, confirm, judge, persist
+from ._loop import Bounds, Limits, Outcome, Search, attempt, bracket, confirm, judge, persist
 from ._methods import AbstractMethod, Tolerance, foreign
 from ._plan import Keywords, Options, Wanted, box, complete, decide, declares, rule_of, summarise, tolerances
 from ._problem import Call, Hoisted, Problem, Theta, hoist
@@ -109,6 +109,8 @@ def root(R: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpack[Keywo
       `residual_atol`.
     - `solver`: `Auto()` (default), `Newton`, `Ladder`, `Broyden`, `NewtonKrylov`, or an Optimistix root finder,
       least-squares solver or minimiser. Of whatever solver, it is R = 0 that is judged, and differentiated.
+    - `bounds`: as for `fixed_point`; for one unknown between two bounds at which R has different signs a root is
+      found, by `Auto`: Newton's steps, and bisection where they get nowhere.
     - `rtol`, `atol`: the solve stops where every component of Newton's correction has `|A⁻¹R| ≤ atol + rtol·|x|`, and R
       is as good as linear there: between this x and the one before, or over a distance of the tolerance, which takes
       one more evaluation of R. Neither the units of R and of x nor the mixing of equations matter, and a small R
@@ -204,6 +206,8 @@ def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Ou
     alone = limits.bounds is None and options.batch_axis is None and not options.watch
     if alone and options.attempt is not None:
         return attempt(search, options.attempt, theta, limits)
+    if options.auto and problem.kind == "root" and problem.size == 1 and limits.bounds and options.batch_axis is None:
+        return bracket(search, theta, limits)
     outcome = persist(search, theta, limits)
     # Without Newton's correction no method can say of a root that it is one.
     if problem.kind == "root" and not method.corrects:

@@ -1,6 +1,9 @@
-"""Another method, where the one that was chosen has tried all it can."""
+"""Another method: where the one that was chosen has tried all it can, or before it, where it has less to go by."""
+
+import jax.numpy as jnp
 
 from .. import _tree, _xla
+from .._methods import Bracket
 from .._problem import Theta
 from .._solution import Status
 from .bounds import Limits
@@ -28,3 +31,21 @@ def persist(search: Search, theta: Theta, limits: Limits) -> Outcome:
         return _tree.where(stalled, spent, found)
 
     return _xla.if_any(stalled, go_on, lambda found: found, found)
+
+
+def bracket(search: Search, theta: Theta, limits: Limits) -> Outcome:
+    """Of a root of one unknown between two bounds: what `Bracket` finds, or, if nothing, the outcome of the method."""
+    bounds, (x0,) = limits.bounds, limits.x0
+    assert bounds is not None
+    lower, upper = (jnp.asarray(side[0], x0.dtype).reshape(()) for side in bounds)
+    fit = jnp.isfinite(lower) & jnp.isfinite(upper) & bounds.contain((x0,))[0].reshape(())
+    between = Bracket.between(_xla.where(fit, lower, -1), _xla.where(fit, upper, 1))
+    # From a guess that is NaN it does nothing.
+    start = limits._replace(x0=(_xla.where(fit, x0, jnp.nan),), bounds=None)
+    found = iterate(search._replace(method=between), theta, start)
+    unsolved = _xla.once((found.status != Status.CONVERGED) & (found.nfev <= search.max_steps))
+
+    def go_on(found: Outcome) -> Outcome:
+        return _tree.where(unsolved, iterate(search, theta, limits, found), found)
+
+    return _xla.if_any(unsolved, go_on, lambda found: found, found)

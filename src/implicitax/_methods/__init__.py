@@ -1,6 +1,7 @@
 """One method a file: where to evaluate next."""
 
 from .anderson import Anderson as Anderson
+from .bracket import Bracket as Bracket
 from .broyden import Broyden as Broyden
 from .contract import AbstractMethod as AbstractMethod
 from .contract import Evaluation as Evaluation

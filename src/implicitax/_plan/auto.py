@@ -3,6 +3,7 @@
 | unknowns n, in a batch of a row | ≤ 4 | ≤ 8 | ≤ 100 | ≤ 1000 | more |
 |---|---|---|---|---|---|
 | method, fixed point | `PseudoTransient` | `PseudoTransient` | `Anderson` | `Anderson` | `Anderson` |
+| before it, root of n = 1 with two bounds | `Bracket` | none | none | none | none |
 | method, root | `Ladder` | `Ladder` | `Ladder` | `Ladder` | `NewtonKrylov` |
 | where it stalls, fixed point of n ≤ 300, F simple | none | none | `PseudoTransient` | the same | none |
 | first attempt, fixed point | plain, then Newton | plain | plain | plain | plain |
