@@ -70,9 +70,7 @@ def cell(z, W, injection):
 
 def loss(model, x, y, z0, **keywords):
     scores, sol = model(x, z0, **keywords)
-    each = optax.softmax_cross_entropy_with_integer_labels(scores, y)
-    # An image whose layer has not converged teaches nothing.
-    return jnp.mean(jnp.where(sol.success, each, 0)), sol
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(scores, y)), sol
 
 
 model = Classifier(jax.random.key(0))
@@ -153,7 +151,7 @@ assert max(memory["implicit"]) < 1.1 * min(memory["implicit"])
 
 
 # %%
-def train(adjoint, warm=False, seed=1):
+def train(adjoint, warm=False, seed=1, **keywords):
     """Accuracy on the held-out images and mean evaluations, after each epoch; and the seconds of an epoch, median."""
     model, optimizer = Classifier(jax.random.key(seed)), optax.adam(3e-3)
     state = optimizer.init(eqx.filter(model, eqx.is_array))
@@ -161,7 +159,7 @@ def train(adjoint, warm=False, seed=1):
     @eqx.filter_jit
     def step(model, state, x, y, z0):
         (_, sol), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(
-            model, x, y, z0, adjoint=adjoint, rtol=TOLERANCE, atol=TOLERANCE
+            model, x, y, z0, adjoint=adjoint, rtol=TOLERANCE, atol=TOLERANCE, **keywords
         )
         updates, state = optimizer.update(gradient, state)
         return eqx.apply_updates(model, updates), state, sol.x, sol.nfev, sol.success
@@ -193,6 +191,24 @@ for name, (curve, seconds) in runs.items():
           f"solved {curve[:, 2].min():.1%}{took}")  # fmt: skip
 assert runs["Implicit()"][0][-1, 0] > (0.97 if options.full else 0.8)
 assert all(curve[:, 2].min() == 1 for curve, _ in runs.values())
+
+# %% [markdown]
+# ## Where some images miss the tolerance
+#
+# A layer may have no more than so many evaluations, and as training goes on it needs more of them: with the bound that
+# serves at first, ever more images are not solved. Their derivative would be NaN. `failed="zero"` leaves them out, and
+# `failed="one_step"` takes one step at the last z for them; the exact one of all others is kept. `sol.success` says how
+# many there are, which is to be looked at: an image that is left out is not learnt from.
+
+# %%
+SHORT = {
+    "left out": train(ix.Implicit(failed="zero"), solver=ix.Anderson(5), max_steps=11),
+    "one step": train(ix.Implicit(failed="one_step"), solver=ix.Anderson(5), max_steps=11),
+}
+for name, (curve, _) in SHORT.items():
+    failed = ", ".join(f"{1 - solved:.1%}" for solved in curve[:: max(EPOCHS // 4, 1), 2])
+    print(f"{name}: accuracy {curve[-1, 0]:.1%}, not solved, by epoch: {failed}")
+assert all(curve[:, 2].min() < 1 for curve, _ in SHORT.values())
 
 # %% [markdown]
 # ## The figure

@@ -85,7 +85,7 @@ def check_adjoint(caller: str, kind: str, adjoint: Any, kinds: tuple[str, ...] |
                 f"{caller}(adjoint=...)",
                 "`ix.Implicit()` or `ix.Unrolled(steps)`",
                 named(adjoint),
-                "The Neumann series is a series in ∂F/∂x of a fixed point x = F(x); a root R(x) = 0 has none.",
+                "One step, and the Neumann series, are those of a fixed point x = F(x); a root R(x) = 0 has none.",
                 "Use `ix.Implicit()`, or write the problem as a fixed point.",
             )
         )

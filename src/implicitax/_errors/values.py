@@ -142,6 +142,14 @@ def check_count(argument: str, value: Any, least: int, cause: str, remedy: str) 
         raise ValueError(mistake(argument, f"an integer of at least {least}", repr(value), cause, remedy))
 
 
+def check_choice(argument: str, value: Any, known: tuple[str, ...], cause: str) -> None:
+    if value not in known:
+        names = " or ".join(repr(name) for name in known)
+        raise ValueError(
+            mistake(argument, names, repr(value), cause, f"Use one of these; {known[0]!r} is the default.")
+        )
+
+
 def check_memory(owner: str, memory: Any, most: int) -> None:
     if not 1 <= memory <= most:
         raise ValueError(

@@ -10,7 +10,7 @@ from .._loop import Attempt, Watch
 from .._methods import AbstractMethod, Given, Needs, wants_matrix
 from .._methods.foreign import kinds_of
 from .._problem import Problem
-from .._rule import AbstractAdjoint, Asked, Implicit, Rule, Unrolled
+from .._rule import AbstractAdjoint, Asked, Implicit, OneStep, Rule, Unrolled
 from .._rule.rows import LinearSolver
 from .._solution import Run, Summary
 from . import auto
@@ -82,8 +82,17 @@ def rule_of(problem: Problem, options: Options, summary: Summary) -> Rule:
     """The rule of the derivative under these options."""
     linear_solver, throw, batch_axis = options.linear_solver, options.throw, options.batch_axis
     check = getattr(options.adjoint, "check", False)
-    by_column = options.by_column
-    return Rule(problem, linear_solver, throw, summary, batch_axis=batch_axis, by_column=by_column, check=check)
+    failed = getattr(options.adjoint, "failed", "nan")
+    return Rule(
+        problem,
+        linear_solver,
+        throw,
+        summary,
+        batch_axis=batch_axis,
+        by_column=options.by_column,
+        check=check,
+        failed=failed,
+    )
 
 
 def summarise(problem: Problem, static: Options) -> Summary:
@@ -133,6 +142,8 @@ def _check_rows(problem: Problem, batch_axis: Any) -> int | None:
 def _choose_adjoint(problem: Problem, adjoint: Any) -> AbstractAdjoint:
     adjoint = Implicit() if adjoint is None else adjoint
     kinds = adjoint.kinds if isinstance(adjoint, AbstractAdjoint) else None
+    if getattr(adjoint, "failed", "nan") == "one_step":
+        kinds = OneStep.kinds
     check.check_adjoint(problem.caller, problem.kind, adjoint, kinds)
     return adjoint
 

@@ -1,11 +1,11 @@
 """The choice of derivative, as the user states it."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import equinox as eqx
 import lineax as lx
 
-from .._errors.values import check_count, check_linear_solver
+from .._errors.values import check_choice, check_count, check_linear_solver
 from .._linear import NeumannSeries
 
 
@@ -27,6 +27,9 @@ class Implicit(AbstractAdjoint):
       a loosely solved problem then has the square of the error of x. `Solution.x` is not changed.
     - `check`: whether a nearly singular A is found out, by a second right-hand side: where A is singular, the first may
       have an answer, and then any number of them.
+    - `failed`: what stands for the derivative of a solve that has failed, under `throw=False`: `"nan"`; `"zero"`, which
+      leaves it out, so that a batch can be trained on of which a lane or a row misses the tolerance; or `"one_step"`,
+      that of `OneStep` at the last x, where F is finite there. `Solution.success` says which have failed.
 
     **Cost:** one linear solve for each tangent or cotangent; a Jacobian factorises A once. Nothing depends on the
     number of iterations, neither time nor memory. `polish` adds one evaluation of F, of A, and one linear solve.
@@ -48,9 +51,12 @@ class Implicit(AbstractAdjoint):
     linear_solver: lx.AbstractLinearSolver | None = None
     polish: bool = eqx.field(default=False, static=True)
     check: bool = eqx.field(default=True, static=True)
+    failed: Literal["nan", "zero", "one_step"] = eqx.field(default="nan", static=True)
 
     def __check_init__(self) -> None:
         given = self.linear_solver
+        cause = "It says what stands for the derivative of a solve that has failed."
+        check_choice("Implicit(failed=...)", self.failed, ("nan", "zero", "one_step"), cause)
         check_linear_solver("Implicit", given, given is None or isinstance(given, lx.AbstractLinearSolver))
 
 

@@ -27,6 +27,7 @@ class Rule:
     batch_axis: int | None = None
     by_column: bool = False  # whether each column of a small A is compiled by itself
     check: bool = True  # whether a nearly singular A is to be found out
+    failed: str = "nan"  # the derivative of a solve that has failed: also "zero", "one_step"
     programs: dict[Any, Any] = dataclasses.field(default_factory=dict)  # compiled ones, of `system.py`
 
     def __repr__(self) -> str:
@@ -102,7 +103,10 @@ class Equations(NamedTuple):
         # A row that failed is held constant, c: the others see it there, and its own equation is c − x = 0.
         held = self.rows.hold(x)
         residual, y = self._evaluate(held, theta)
-        return self.rows.choose(residual, _tree.sub(held, x)), y
+        own = _tree.sub(held, x)
+        if self.rule.failed == "one_step":  # F(c, θ) − x, of which the others see c
+            own = _tree.axpy(1, self._evaluate(jax.lax.stop_gradient(held), theta)[0], own)
+        return self.rows.choose(residual, own), y
 
     def _evaluate(self, x: Leaves, theta: Leaves) -> tuple[Leaves, Leaves]:
         residual, aux = self.rule.problem.evaluate(x, theta)
@@ -130,7 +134,9 @@ class Equations(NamedTuple):
         _, (B_theta, _) = jax.jvp(lambda theta_m: self(x, theta_m), (theta_m,), (b.theta,))
         solve = self._solve(scale)
         _, A = solve.linearise(lambda x: self(x, theta_m)[0], x)
-        x_dot, ok, null = solve.certify(A, _tree.sub(b.x, B_theta))
+        right = _tree.sub(b.x, B_theta)
+        x_dot, ok, null = solve.certify(A, self._asked(right))
+        x_dot = self._instead(x_dot, right)
         y_dot = ()
         if b.y:
             _, (_, moved) = jax.jvp(self, (x, theta_m), (x_dot, b.theta))
@@ -146,7 +152,8 @@ class Equations(NamedTuple):
             right = _tree.axpy(1, pullback((_tree.zeros_like(x), c.y))[0], right)
         solve = self._solve(scale)
         A = solve.linearise_transposed(lambda x: self(x, theta_m)[0], x)
-        w_x, ok, null = solve.certify(A, right, transpose=True)
+        w_x, ok, null = solve.certify(A, self._asked(right), transpose=True)
+        w_x = self._instead(w_x, right)
         _, moved = pullback((tuple(-leaf for leaf in w_x), c.y))
         holds = True
         if self._constrained:
@@ -155,6 +162,21 @@ class Equations(NamedTuple):
             holds = stay_for_all(self._condition, (x, theta_m), solve_for, of_theta)
         u = Block(_tree.axpy(1, moved, c.theta), w_x, c.y)
         return _Solved(u, ok, null, moved, True, jnp.asarray(holds))
+
+    @property
+    def excused(self) -> Array:
+        """Whether the solve has failed, row by row, and its derivative is to be something else than NaN."""
+        return ~self.rows.good if self.rule.failed != "nan" else jnp.zeros_like(self.rows.good)
+
+    def _asked(self, right: Leaves) -> Leaves:
+        """Of a solve that has failed nothing is asked; a row of a batch has an equation of its own already."""
+        return right if self.rule.batch_axis is not None or self.rule.failed == "nan" else self.rows.keep(right)
+
+    def _instead(self, solved: Leaves, right: Leaves) -> Leaves:
+        """Where the solve has failed: the solution with A = −I, that of one step."""
+        if self.rule.batch_axis is not None or self.rule.failed != "one_step":
+            return solved
+        return self.rows.choose(solved, tuple(-leaf for leaf in right))
 
     def _solve(self, scale: Leaves) -> Solve:
         rule = self.rule
@@ -176,8 +198,13 @@ def solve_block(equations: Equations, transposed: bool, point: Point, b: Block) 
     rule = dataclasses.replace(rule, linear_solver=eqx.combine(point.solver_arrays, rule.linear_solver))
     equations = equations._replace(rule=rule)
     solve = equations.solve_transposed if transposed else equations.solve
+    if rule.failed == "zero":
+        b = Block(b.theta, equations.rows.keep(b.x), equations.rows.keep(b.y))
     solved = solve(point.at, pick(point.theta, moving), point.constants.scale, b)
     u = solved.u
+    if rule.failed == "zero":
+        keep = equations.rows.keep
+        u = Block(u.theta if not transposed or rule.batch_axis is not None else keep(u.theta), keep(u.x), keep(u.y))
     judged = _judge(equations, solved, b, u._replace(y=()) if transposed else u._replace(theta=()))
     kept = judged.values._replace(y=b.y) if transposed else judged.values._replace(theta=b.theta)
     return judged._replace(values=kept)
@@ -219,7 +246,7 @@ def _judge(equations: Equations, solved: _Solved, right: Block, values: Block) -
     rule, rows = equations.rule, equations.rows
     by_row, whole = rows.partition((*right.x, *right.y))
     moving = _xla.once(rows.nonzero(by_row) | ~_tree.is_zero((*right.theta, *whole)))
-    failed = _xla.once(moving & ~(solved.ok & solved.holds & rows.good))
+    failed = _xla.once(moving & ~(solved.ok & solved.holds & rows.good) & ~equations.excused)
 
     def judged(leaf: Array, wrong: Array) -> Array:
         return _xla.where(jnp.any(moving), _xla.where(wrong, jnp.nan, leaf), 0).astype(leaf.dtype)

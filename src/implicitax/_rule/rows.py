@@ -49,6 +49,11 @@ class Rows(NamedTuple):
         """Each row from the first where it was solved, from the second where not."""
         return tuple(_xla.where(self.spread(self.good, a), a, b) for a, b in zip(good, failed))
 
+    def keep(self, leaves: Leaves) -> Leaves:
+        """0 in what failed; a leaf without rows, of a batch, as it is."""
+        kept = lambda leaf: _xla.where(self.spread(self.good, leaf), leaf, 0).astype(leaf.dtype)
+        return tuple(kept(leaf) if self.batch_axis is None or self.has(leaf) else leaf for leaf in leaves)
+
     def hold(self, x: Leaves) -> Leaves:
         """x, without the derivative of the rows that failed. What is not finite in these is taken from a good row:
         F is evaluated for all rows together, and a NaN in one would get into the derivative by their common θ."""
