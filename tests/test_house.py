@@ -10,6 +10,7 @@ SOURCE = ROOT / "src" / "implicitax"
 ROOMS = (
     "_xla",
     "_tree",
+    "_pattern",
     "_errors",
     "_solution",
     "_problem",
@@ -31,6 +32,10 @@ ROOMS = (
 # And so it is inside a room, in which the files are in this order; `__init__` comes last, and only hands names on.
 FILES = {
     "_tree": ("arithmetic", "layout"),
+    "_pattern": (
+        *("pattern", "colour", "names", "indexing", "moves", "values", "dependence", "local", "reductions"),
+        *("products", "walk", "control", "loops", "detect"),
+    ),
     "_errors": ("raising", "problem", "keywords", "values", "sweep"),
     "_solution": ("status", "advice", "summary", "solution"),
     "_problem": ("constraint", "overdetermined", "slopes", "equations", "content", "numbers", "call", "trace"),

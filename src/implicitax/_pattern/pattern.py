@@ -17,6 +17,6 @@ class Pattern(NamedTuple):
     def entries(self) -> int:
         return len(self.rows)
 
-    def counts(self, axis: int) -> Int[np.ndarray, " n"]:
+    def per(self, axis: int) -> Int[np.ndarray, " n"]:
         """How many entries each row (0) or column (1) has."""
         return np.bincount(self.rows if axis == 0 else self.cols, minlength=self.shape[axis])

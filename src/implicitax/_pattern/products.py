@@ -74,7 +74,8 @@ class _Entries(NamedTuple):
 
     @classmethod
     def of(cls, value: np.ndarray, side: _Side) -> "_Entries":
-        return cls(*np.nonzero(side.arrange(value)), tuple(value.shape[d] for d in side.free(value.ndim)))
+        batch, free, contracted = np.nonzero(side.arrange(value))
+        return cls(batch, free, contracted, tuple(value.shape[d] for d in side.free(value.ndim)))
 
 
 def _nonzeros(space: Space, part: Dependence, entries: _Entries, own: _Side, second: bool) -> Maybe:
@@ -110,8 +111,8 @@ def sparse_dot(space: Space, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract
         every = [_all(space, part, (sides[1], sides[0]), tuple(full[d] for d in free), True)] if part else []
         return [space.union([*every, space.dense([data], shape)], shape)]
     inside = (indices < np.asarray(full)).all(axis=1)
-    at = lambda dims: np.ravel_multi_index(tuple(indices[inside][:, list(dims)].T), [full[d] for d in dims])
-    rows, cols = (at(dims) if dims else np.zeros(int(inside.sum()), np.int64) for dims in (free, contract[0]))
+    strides = lambda dims: np.cumprod([1, *(full[d] for d in dims[:0:-1])])[::-1] if dims else np.zeros(0, int)
+    rows, cols = (indices[inside][:, list(dims)] @ strides(dims) for dims in (free, sides[0].contract))
     found: list[Maybe] = []
     if part is not None:
         entries = _Entries(np.zeros_like(rows), rows, cols, tuple(full[d] for d in free))
