@@ -66,7 +66,7 @@ def _pattern(space: Space, outs: Sequence[Maybe], sizes: Sequence[int]) -> Patte
         if part is not None and part.rows is not None:
             part.rows.sort_indices()
             rows.append(np.repeat(np.arange(first, first + size, dtype=np.int32), np.diff(part.rows.indptr)))
-            cols.append(part.rows.indices)
+            cols.append(part.rows.indices.astype(np.int32, copy=False))
         elif part is not None:
             every = _in_order([plane.reshape(-1) for plane in part.planes])
             there = every >= 0
