@@ -25,12 +25,10 @@ def branches(walk: Walk, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
     if index is not None:
         return walk.closed(every[int(np.clip(int(index), 0, len(every) - 1))], ins[1:])
     outs = [walk.closed(branch, ins[1:]) for branch in every]
-    decide = depends(ins[:1])
-    found: list[Abstract] = []
-    for var, values in zip(eqn.outvars, zip(*outs)):
-        shape = getattr(var.aval, "shape", ())
-        found.append(walk.space.union([*depends(values), walk.space.dense(decide, shape)], shape))
-    return found
+    return [
+        walk.space.union(depends(values), getattr(var.aval, "shape", ()))
+        for var, values in zip(eqn.outvars, zip(*outs))
+    ]
 
 
 def linear_solve(walk: Walk, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:

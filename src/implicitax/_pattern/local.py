@@ -71,7 +71,7 @@ def split_up(space: Space, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
 
 
 def hand_on(space: Space, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
-    return list(ins)
+    return list(ins[len(ins) - len(eqn.outvars) :])
 
 
 def _select_anywhere(space: Space, eqn: Any, ins: Sequence[Abstract]) -> Maybe:
@@ -80,34 +80,27 @@ def _select_anywhere(space: Space, eqn: Any, ins: Sequence[Abstract]) -> Maybe:
 
 def _gather_anywhere(space: Space, eqn: Any, ins: Sequence[Abstract]) -> Maybe:
     """Along the dimensions in which the index decides an element may be any."""
-    part, _ = depends(ins)
     operand, indices = (var.aval for var in eqn.invars)
-    if part is None:  # differences of indices are not what a derivative sees, but a function that is no derivative
-        return space.dense(depends(ins), eqn.outvars[0].aval.shape)
-    windows = Windows.of_gather(eqn.params)
-    smeared = space.smear(part, windows.moving(operand.shape))
+    moving = Windows.of_gather(eqn.params).moving(operand.shape)
     anywhere = np.zeros(indices.shape, np.int64)
     how = lambda arrays: MOVES["gather"].how({**eqn.params, "fill_value": None}, [arrays[0], anywhere], -1)
-    found = space.move(how, [smeared], [operand.shape], eqn.outvars[0].aval.shape)
-    return space.union([found, space.dense([depends(ins)[1]], found.shape)], found.shape) if found else found
+    smeared = space.smear(depends(ins)[0], moving)
+    return space.move(how, [smeared], [operand.shape], eqn.outvars[0].aval.shape)
 
 
 def _slice_anywhere(space: Space, eqn: Any, ins: Sequence[Abstract]) -> Maybe:
     shape, sizes = eqn.invars[0].aval.shape, eqn.params["slice_sizes"]
-    part, *decide = depends(ins)
-    smeared = space.smear(part, [i for i, size in enumerate(sizes) if size < shape[i]])
+    smeared = space.smear(depends(ins)[0], [i for i, size in enumerate(sizes) if size < shape[i]])
     first = tuple(slice(0, size) for size in sizes)
-    found = space.move(lambda arrays: arrays[0][first], [smeared], [shape], sizes)
-    return space.union([found, space.dense(decide, sizes)], sizes)
+    return space.move(lambda arrays: arrays[0][first], [smeared], [shape], sizes)
 
 
 def _update_anywhere(space: Space, eqn: Any, ins: Sequence[Abstract]) -> Maybe:
     shape, update = eqn.invars[0].aval.shape, eqn.invars[1].aval.shape
-    part, new, *decide = depends(ins)
+    part, new, *_ = depends(ins)
     moving = [i for i, size in enumerate(update) if size < shape[i]]
     through = tuple(1 if i in moving else size for i, size in enumerate(shape))
-    anywhere = space.broadcast(space.reduce(new, moving), through, shape)
-    return space.union([part, anywhere, space.dense(decide, shape)], shape)
+    return space.union([part, space.broadcast(space.reduce(new, moving), through, shape)], shape)
 
 
 _ANYWHERE = {
@@ -121,13 +114,11 @@ _ANYWHERE = {
 def scatter(space: Space, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
     """Updates go to known elements, which they replace (`scatter`) or join."""
     shape, updates = eqn.invars[0].aval.shape, eqn.invars[2].aval.shape
-    part, decide, new = depends(ins)
+    part, _, new = depends(ins)
     windows = Windows.of_scatter(eqn.params, shape, updates)
     indices = value_of(ins[1])
     if indices is None:
-        return [
-            space.union([part, _scattered_anywhere(space, windows, new, shape), space.dense([decide], shape)], shape)
-        ]
+        return [space.union([part, _scattered_anywhere(space, windows, new, shape)], shape)]
     numbers = windows.numbers(shape, indices).reshape(-1)
     there = numbers >= 0
     targets = numbers[there]

@@ -224,12 +224,7 @@ def repeat(walk: Walk, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
     jaxpr, shapes = body.jaxpr, [getattr(var.aval, "shape", ()) for var in eqn.outvars]
     kept = [jaxpr.outvars[k] is jaxpr.invars[len(consts) + k] for k in range(len(carry))]
     step = lambda carry: walk.closed(body, [*consts, *carry])
-    found = _fixed_point(walk, step, carry, kept, shapes, others=[*asks, *consts])
-    # Where the number of iterations is itself a function of the unknowns it has no derivative, but is a dependence.
-    decides = [part for part in depends(walk.closed(cond, [*asks, *found])) if part is not None]
-    if not decides:
-        return found
-    return [walk.space.union([*depends([v]), walk.space.dense(decides, s)], s) for v, s in zip(found, shapes)]
+    return _fixed_point(walk, step, carry, kept, shapes, others=consts)
 
 
 INNER: dict[str, Inner] = {**CONTROL, "scan": scan, "while": repeat}

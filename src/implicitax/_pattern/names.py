@@ -21,8 +21,8 @@ WINDOWS = _names("reduce_window reduce_window_sum reduce_window_max reduce_windo
 SCATTERS = _names("scatter scatter-add scatter_add scatter-sub scatter-mul scatter_mul scatter_min scatter_max")
 # Decompositions and the like: each matrix of a batch by itself, all of it.
 MATRIX = _names("cholesky lu qr eigh eig svd schur hessenberg householder_product tridiagonal cholesky_update geqrf")
-# What only hands its operands on, one by one.
-HANDS_ON = _names("optimization_barrier device_put")
+# What only hands its last operands on, one by one.
+HANDS_ON = _names("optimization_barrier device_put implicitax_check")
 # Known values that the primitive itself computes, which is then compiled: what has no short form in NumPy.
 BY_XLA = _names("sort argmax argmin dot_general conv_general_dilated bcoo_transpose bcoo_sort_indices top_k")
 # Inner functions, and the parameter that holds them.

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from . import products, reductions
-from .dependence import OverBudgetError, Space
+from .dependence import Dependence, OverBudgetError, Space
 from .local import Abstract, elementwise, hand_on, move, multiply, scatter, split_up
 from .moves import MOVES
 from .names import CUMULATIVE, ELEMENTWISE, HANDS_ON, MATRIX, REDUCTIONS, SCATTERS, WINDOWS
@@ -81,7 +81,7 @@ class Walk:
         needed = self._needed[jaxpr]
         for eqn, last in zip(needed.eqns, needed.last):
             outs = self._equation(eqn, list(map(read, eqn.invars)))
-            values.update(zip(eqn.outvars, outs, strict=True))
+            values.update(zip(eqn.outvars, map(_linear, outs, eqn.outvars), strict=True))
             for var in last:
                 values.pop(var, None)
         return list(map(read, jaxpr.outvars))
@@ -133,6 +133,14 @@ class Walk:
             )
             self._operations[jaxpr] = inner + len(jaxpr.eqns)
         return self._operations[jaxpr]
+
+
+def _linear(value: Abstract, var: Any) -> Abstract:
+    """What is linear in the unknowns does not depend on them through integers or truth values: those stay as they are
+    where the unknowns move a little. They are what a solver inside F asks of its right-hand side."""
+    if isinstance(value, Dependence) and not jax.dtypes.issubdtype(var.aval.dtype, np.inexact):
+        return None
+    return value
 
 
 def constant(value: Any) -> Abstract:
