@@ -16,9 +16,10 @@ MOST_COLOURS, _PER_COLOUR = 64, 8  # and at least so many unknowns a colour, if 
 _FEW = 64
 MOST_BORDER, _DENSER = 16, 4  # how many rows or columns, and how many times denser than the rest
 _WORTH = 16  # entries below which a row or column is not dense
+_GRID, _TRIED = 40, 6  # differences of columns of a grid, and colourings that are looked at
 _SHRINK = 1.5  # how much larger than the last set of columns the rest may be, with hope for all in time
 _ROUNDS, _TOUCHED = 8, 5 * 10**6  # to improve a colouring, and entries that are touched for it
-_LONGEST = 2 * 10**8  # entries that are touched for the sets: of a million unknowns, some seconds
+_LONGEST = 10**8  # entries that are touched for the sets: of a million unknowns, some seconds
 _COMPARED = 2 * 10**8  # pairs of entries of a row that are looked at for a colouring by remainders
 
 
@@ -80,7 +81,7 @@ def _without(pattern: Pattern, border_rows: np.ndarray, border_cols: np.ndarray)
 
 
 def _by_remainder(entries: _Entries, n: int, least: int, limit: int) -> np.ndarray | None:
-    """j mod k, which suits a grid: valid where k divides no difference of two columns in a row."""
+    """j mod k, which suits a line: valid where k divides no difference of two columns in a row. Or the like for a grid."""
     rows, cols = entries
     if least * len(rows) > _COMPARED:
         return None
@@ -88,10 +89,36 @@ def _by_remainder(entries: _Entries, n: int, least: int, limit: int) -> np.ndarr
     for step in range(1, least):
         same = rows[step:] == rows[:-step]
         differs[(cols[step:] - cols[:-step])[same]] = True
-    for k in range(least, min(limit, least + least // 2 + 2) + 1):
-        if not differs[k::k].any():
-            return (np.arange(n) % k).astype(np.int32)
+    fits = (k for k in range(least, min(limit, least + least // 2 + 2) + 1) if not differs[k::k].any())
+    count = next(fits, None)
+    if count == least:
+        return (np.arange(n) % least).astype(np.int32)
+    most = min(limit, 2 * least) if count is None else count - 1
+    differences = np.flatnonzero(differs)
+    found = _by_two(entries, n, differences, range(least, most + 1)) if len(differences) <= _GRID else None
+    return (np.arange(n) % count).astype(np.int32) if found is None and count is not None else found
+
+
+def _by_two(entries: _Entries, n: int, differences: np.ndarray, counts: range) -> np.ndarray | None:
+    """(column + t·line) mod k of a grid whose lines have a length that is one of the differences."""
+    tried = 0
+    for k in counts:
+        for length in differences[differences > 2][:_GRID]:
+            lines = np.rint(differences / length)
+            for t in range(1, k):
+                if ((differences - lines * length + t * lines) % k == 0).any() or tried >= _TRIED:
+                    continue
+                tried += 1
+                colours = ((np.arange(n) % length + t * (np.arange(n) // length)) % k).astype(np.int32)
+                if _valid(entries, colours, counts.start):
+                    return colours
     return None
+
+
+def _valid(entries: _Entries, colours: np.ndarray, longest: int) -> bool:
+    rows, found = entries.rows, colours[entries.cols]
+    steps = range(1, longest)
+    return not any(((rows[i:] == rows[:-i]) & (found[i:] == found[:-i])).any() for i in steps)
 
 
 def _by_sets(entries: _Entries, n: int, limit: int) -> np.ndarray | None:
@@ -126,9 +153,10 @@ def _rank(entries: _Entries, n: int) -> np.ndarray:
 
 
 def _independent(rows: np.ndarray, cols: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, int]:
-    """A maximal set of columns that share no row, and how many entries that took: by rounds in which those are taken that are last in all their rows.
+    """A maximal set of columns that share no row, and how many entries were touched for it.
 
-    Luby, SIAM J. Comput. 15 (1986) 1036, doi:10.1137/0215074.
+    By rounds in which those columns are taken that are last in all of their rows: Luby, SIAM J. Comput. 15 (1986) 1036,
+    doi:10.1137/0215074.
     """
     chosen = np.zeros(len(rank), bool)
     taken = np.zeros(int(rows.max(initial=0)) + 1, bool)  # rows in which one has been chosen

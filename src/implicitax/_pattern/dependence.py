@@ -218,7 +218,10 @@ class Space:
         """Every element depends on every unknown that there is."""
         unknowns = [part.rows.indices for part in parts if part is not None and part.rows is not None]
         unknowns += [plane[plane >= 0] for part in parts if part is not None for plane in part.planes]
-        found = np.unique(np.concatenate(unknowns)) if unknowns else np.zeros(0, np.int32)
+        named = np.zeros(self.n, bool)
+        for some in unknowns:
+            named[some] = True
+        found = np.flatnonzero(named).astype(np.int32)
         size = math.prod(shape)
         if len(found) == 0 or size == 0:
             return None

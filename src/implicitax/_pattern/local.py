@@ -122,8 +122,7 @@ def scatter(space: Space, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
     numbers = windows.numbers(shape, indices).reshape(-1)
     there = numbers >= 0
     targets = numbers[there]
-    hit = np.zeros(math.prod(shape), np.int32)
-    np.add.at(hit, targets, 1)
+    hit = np.bincount(targets, minlength=math.prod(shape))
     once, replaces = hit.max(initial=0) <= 1, eqn.primitive.name == "scatter"
 
     def put(arrays: list[np.ndarray]) -> np.ndarray:

@@ -101,9 +101,12 @@ def _scatter(name: str, params: Any, operand: np.ndarray, indices: np.ndarray, u
     numbers = Windows.of_scatter(params, operand.shape, updates.shape).numbers(operand.shape, indices)
     there = numbers >= 0
     targets, values, out = numbers[there], updates[there], operand.copy().reshape(-1)
-    if name == "scatter-add":
+    once = np.bincount(targets).max(initial=0) <= 1
+    if name == "scatter-add" and once:
+        out[targets] += values
+    elif name == "scatter-add":
         np.add.at(out, targets, values)
-    elif name == "scatter" and len(np.unique(targets)) == len(targets):  # else it is XLA's to say which one is kept
+    elif name == "scatter" and once:  # else it is XLA's to say which one is kept
         out[targets] = values
     else:
         raise UnknownError
