@@ -81,7 +81,7 @@ def _without(pattern: Pattern, border_rows: np.ndarray, border_cols: np.ndarray)
 
 
 def _by_remainder(entries: _Entries, n: int, least: int, limit: int) -> np.ndarray | None:
-    """j mod k, which suits a line: valid where k divides no difference of two columns in a row. Or the like for a grid."""
+    """j mod k, which suits a line: valid where k divides no difference of columns in a row. Or the like for a grid."""
     rows, cols = entries
     if least * len(rows) > _COMPARED:
         return None

@@ -54,8 +54,13 @@ def reverse_rule(walk: Walk, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract
     sizes = [math.prod(var.aval.shape) for var in eqn.outvars]
     starts = np.concatenate([[0], np.cumsum(sizes)])
 
+    # A rule may look at what is known of its residuals, such as flags.
+    with jax.ensure_compile_time_eval():
+        known = [None if value is None else jnp.asarray(value) for value in map(value_of, residuals)]
+
     def pull(*values: Any) -> list[Any]:
-        cotangents = params["bwd"].call_wrapped(*values)
+        given = [v if value is None else value for v, value in zip(values, known)]
+        cotangents = params["bwd"].call_wrapped(*given, *values[count:])
         given = [cotangents[i] for i in moving]
         return [
             value if isinstance(value, (jax.Array, np.ndarray)) else jnp.zeros(var.aval.shape, var.aval.dtype)

@@ -18,13 +18,16 @@ ELEMENTWISE = _names(
 REDUCTIONS = _names("reduce_sum reduce_prod reduce_max reduce_min reduce_and reduce_or reduce_xor argmax argmin reduce")
 CUMULATIVE = _names("cumsum cumprod cummax cummin cumlogsumexp")
 WINDOWS = _names("reduce_window reduce_window_sum reduce_window_max reduce_window_min select_and_gather_add")
+LANES = _names("psum pmax pmin")  # the same along an axis of a `vmap` that has a name
 SCATTERS = _names("scatter scatter-add scatter_add scatter-sub scatter-mul scatter_mul scatter_min scatter_max")
 # Decompositions and the like: each matrix of a batch by itself, all of it.
 MATRIX = _names("cholesky lu qr eigh eig svd schur hessenberg householder_product tridiagonal cholesky_update geqrf")
 # What only hands its last operands on, one by one.
 HANDS_ON = _names("optimization_barrier device_put implicitax_check")
 # Known values that the primitive itself computes, which is then compiled: what has no short form in NumPy.
-BY_XLA = _names("sort argmax argmin dot_general conv_general_dilated bcoo_transpose bcoo_sort_indices top_k")
+BY_XLA = _names(
+    "sort argmax argmin dot_general conv_general_dilated bcoo_fromdense bcoo_transpose bcoo_sort_indices top_k"
+)
 # Inner functions, and the parameter that holds them.
 CALLS = {
     **dict.fromkeys(("jit", "pjit", "remat", "remat2", "checkpoint", "xla_call"), "jaxpr"),

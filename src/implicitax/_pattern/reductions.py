@@ -21,6 +21,14 @@ def reduce(space: Space, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
     return [found] * len(eqn.outvars)
 
 
+def over_lanes(space: Space, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
+    """`psum` and its like: inside a `vmap` a reduction of each operand, over axes by number."""
+    axes = eqn.params["axes"]
+    if not all(isinstance(axis, int) for axis in axes) or eqn.params.get("axis_index_groups") is not None:
+        return dense(space, eqn, ins)
+    return [space.reduce(part, axes) for part in depends(ins)]
+
+
 def cumulate(space: Space, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
     """Each element depends on those before it along the axis."""
     (part,) = depends(ins)

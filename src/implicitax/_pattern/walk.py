@@ -12,7 +12,7 @@ from . import products, reductions
 from .dependence import Dependence, OverBudgetError, Space
 from .local import Abstract, elementwise, hand_on, move, multiply, scatter, split_up
 from .moves import MOVES
-from .names import CUMULATIVE, ELEMENTWISE, HANDS_ON, MATRIX, REDUCTIONS, SCATTERS, WINDOWS
+from .names import CUMULATIVE, ELEMENTWISE, HANDS_ON, LANES, MATRIX, REDUCTIONS, SCATTERS, WINDOWS
 from .values import Known, computed
 
 Handler: TypeAlias = Callable[[Space, Any, Sequence[Abstract]], list[Abstract]]
@@ -22,6 +22,7 @@ _HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(ELEMENTWISE, elementwise),
     **dict.fromkeys(MOVES, move),
     **dict.fromkeys(REDUCTIONS, reductions.reduce),
+    **dict.fromkeys(LANES, reductions.over_lanes),
     **dict.fromkeys(CUMULATIVE, reductions.cumulate),
     **dict.fromkeys(WINDOWS, reductions.windows),
     **dict.fromkeys(MATRIX, reductions.matrices),
