@@ -103,6 +103,13 @@ def test_leaves_of_any_shape():
     assert entries(lambda a, b: (a.sum() + 0 * b, b), (0,), (0, 3)).shape == (0, 0)
 
 
+def test_updates_outside_are_dropped():
+    drop = lambda x, mode: (x**2).at[jnp.array([3, 99])].set(x[:2], mode=mode)
+    assert entries(lambda x: drop(x, "drop"))[:, :2].sum() == 3
+    assert entries(lambda x: drop(x, "clip"))[N - 1].nonzero()[0] == 1
+    assert entries(lambda x: drop(x, "promise_in_bounds"))[N - 1].nonzero()[0] == N - 1
+
+
 def test_what_is_known_of_theta():
     index, factor = np.random.default_rng(0).integers(0, N, N), np.arange(N) % 3.0
     f = lambda x, i, a: a * x[i] - jnp.roll(x, 1)
@@ -128,11 +135,13 @@ def test_inside_a_trace():
         held = a * 2
         found.append(entries(lambda x, b: b * x[index] + held * x[::-1], theta=(a,)))
         found.append(entries(lambda x, i: x[i] + x, theta=(i,)))
+        found.append(entries(SPARSE["computed_indices"]))
         return x
 
     jax.vmap(outer, (0, None, None))(jnp.ones((2, N)), jnp.ones(N), index)
     assert (found[0] == np.eye(N, dtype=bool)[index] | np.eye(N, dtype=bool)[::-1]).all()
     assert found[1].all()
+    assert (found[2] == entries(SPARSE["computed_indices"])).all()
 
 
 def test_a_rule_for_reverse_mode_only():

@@ -95,7 +95,9 @@ def _by_remainder(entries: _Entries, n: int, least: int, limit: int) -> np.ndarr
         return (np.arange(n) % least).astype(np.int32)
     most = min(limit, 2 * least) if count is None else count - 1
     differences = np.flatnonzero(differs)
-    found = _by_two(entries, n, differences, range(least, most + 1)) if len(differences) <= _GRID else None
+    found = (
+        _by_two(entries, n, differences, range(least, most + 1)) if len(differences) <= min(3 * least, _GRID) else None
+    )
     return (np.arange(n) % count).astype(np.int32) if found is None and count is not None else found
 
 

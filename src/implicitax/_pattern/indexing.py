@@ -26,7 +26,7 @@ class Windows(NamedTuple):
             *(d.offset_dims, d.collapsed_slice_dims, d.start_index_map),
             *(d.operand_batching_dims, d.start_indices_batching_dims),
             params["slice_sizes"],
-            _drops(params["mode"]),
+            _mode(params) == jax.lax.GatherScatterMode.FILL_OR_DROP,
         )
 
     @classmethod
@@ -40,7 +40,7 @@ class Windows(NamedTuple):
             *(d.update_window_dims, d.inserted_window_dims, d.scatter_dims_to_operand_dims),
             *(d.operand_batching_dims, d.scatter_indices_batching_dims),
             tuple(sizes),
-            _drops(params["mode"]),
+            _mode(params) != jax.lax.GatherScatterMode.CLIP,
         )
 
     @property
@@ -85,8 +85,8 @@ class Windows(NamedTuple):
         return np.broadcast_to(np.where(inside, total, -1), shape)
 
 
-def _drops(mode: Any) -> bool:
-    return jax.lax.GatherScatterMode.from_any(mode) == jax.lax.GatherScatterMode.FILL_OR_DROP
+def _mode(params: dict[str, Any]) -> Any:
+    return jax.lax.GatherScatterMode.from_any(params["mode"])
 
 
 def starts(indices: Sequence[Any], shape: Sequence[int], sizes: Sequence[int]) -> tuple[slice, ...]:

@@ -25,9 +25,7 @@ MATRIX = _names("cholesky lu qr eigh eig svd schur hessenberg householder_produc
 # What only hands its last operands on, one by one.
 HANDS_ON = _names("optimization_barrier device_put implicitax_check")
 # Known values that the primitive itself computes, which is then compiled: what has no short form in NumPy.
-BY_XLA = _names(
-    "sort argmax argmin dot_general conv_general_dilated bcoo_fromdense bcoo_transpose bcoo_sort_indices top_k"
-)
+BY_XLA = _names("sort argmax argmin dot_general conv_general_dilated bcoo_fromdense bcoo_transpose bcoo_sort_indices")
 # Inner functions, and the parameter that holds them.
 CALLS = {
     **dict.fromkeys(("jit", "pjit", "remat", "remat2", "checkpoint", "xla_call"), "jaxpr"),

@@ -79,6 +79,8 @@ def _evaluate(eqn: Any, values: list[np.ndarray]) -> list[np.ndarray]:
         return [_NUMPY[name](*values)]
     if name in _WITH_PARAMS:
         return [_WITH_PARAMS[name](params, *values)]
+    if name == "sort":
+        return _sort(params, values)
     if name.startswith("scatter"):
         return [_scatter(name, params, *values)]
     if name in BY_XLA or name in ELEMENTWISE:
@@ -111,6 +113,13 @@ def _scatter(name: str, params: Any, operand: np.ndarray, indices: np.ndarray, u
     else:
         raise UnknownError
     return out.reshape(operand.shape)
+
+
+def _sort(params: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+    if params["num_keys"] != 1 or not (params["is_stable"] or len(values) == 1):
+        raise UnknownError
+    order = np.argsort(values[0], axis=params["dimension"], kind="stable")
+    return [np.take_along_axis(value, order, params["dimension"]) for value in values]
 
 
 def _div(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from . import products, reductions
-from .dependence import Dependence, OverBudgetError, Space
+from .dependence import Dependence, Space
 from .local import Abstract, elementwise, hand_on, move, multiply, scatter, split_up
 from .moves import MOVES
 from .names import CUMULATIVE, ELEMENTWISE, HANDS_ON, LANES, MATRIX, REDUCTIONS, SCATTERS, WINDOWS
@@ -67,6 +67,7 @@ class Walk:
         self.space, self.inner = space, inner
         self._needed: dict[Any, _Needed] = {}
         self._operations: dict[Any, int] = {}
+        self._defined: dict[int, tuple[Any, Any]] = {}  # with the equation, so that its id stays its own
 
     def closed(self, closed: Any, ins: Sequence[Abstract]) -> list[Abstract]:
         """The same of a jaxpr with its constants, or of one that needs none."""
@@ -95,7 +96,8 @@ class Walk:
             return [None] * len(eqn.outvars)
         if all(isinstance(value, Known) for value in ins):
             return list(computed(eqn, [value for value in ins if isinstance(value, Known)]))
-        if all(value is None or isinstance(value, Known) for value in ins):
+        free = not any(isinstance(value, Dependence) for value in ins)
+        if free or all(0 in getattr(var.aval, "shape", ()) for var in eqn.outvars):
             return [None] * len(eqn.outvars)
         handler = _HANDLERS.get(name)
         if handler is not None:
@@ -104,19 +106,22 @@ class Walk:
 
     def _composite(self, eqn: Any, ins: list[Abstract]) -> list[Abstract]:
         """A primitive that is defined by others; one that is not is dense, and so is one that has effects."""
+        if id(eqn) not in self._defined:
+            self._defined[id(eqn)] = eqn, self._definition(eqn)
+        _, defined = self._defined[id(eqn)]
+        return reductions.dense(self.space, eqn, ins) if defined is None else self.closed(defined, ins)
+
+    def _definition(self, eqn: Any) -> Any:
+        """What the primitive does, traced; None if that is not of other primitives."""
         implementation = getattr(eqn.primitive, "impl", None)
-        if not eqn.effects and "callback" not in eqn.primitive.name and hasattr(implementation, "__code__"):
-            try:
-                traced = self.trace(lambda *values: eqn.primitive.impl(*values, **eqn.params), eqn.invars)
-                itself = any(inner.primitive is eqn.primitive for inner in traced.jaxpr.eqns)
-                outs = None if itself or len(traced.jaxpr.outvars) != len(eqn.outvars) else self.closed(traced, ins)
-            except OverBudgetError:
-                raise
-            except Exception:  # whatever it is, it is not made for this
-                outs = None
-            if outs is not None:
-                return outs
-        return reductions.dense(self.space, eqn, ins)
+        if eqn.effects or "callback" in eqn.primitive.name or not hasattr(implementation, "__code__"):
+            return None
+        try:
+            traced = self.trace(lambda *values: eqn.primitive.impl(*values, **eqn.params), eqn.invars)
+        except Exception:  # whatever it is, it is not made for this
+            return None
+        itself = any(inner.primitive is eqn.primitive for inner in traced.jaxpr.eqns)
+        return None if itself or len(traced.jaxpr.outvars) != len(eqn.outvars) else traced
 
     def trace(self, function: Callable[..., Any], variables: Sequence[Any]) -> Any:
         """The jaxpr of a function of values like those of the variables."""
