@@ -39,7 +39,10 @@ FILES = {
     "_errors": ("raising", "problem", "keywords", "values", "sweep"),
     "_solution": ("status", "advice", "summary", "solution"),
     "_problem": ("constraint", "overdetermined", "slopes", "equations", "content", "numbers", "call", "trace"),
-    "_linear": ("neumann", "dense", "gmres", "krylov", "small_lu", "linearise", "trust", "solve"),
+    "_linear": (
+        *("sparse", "small_lu", "blocks", "tridiagonal", "block_tridiagonal", "forms", "assemble"),
+        *("neumann", "dense", "gmres", "krylov", "linearise", "trust", "solve"),
+    ),
     "_methods": (
         *("contract", "picard", "settings", "anderson", "bracket", "broyden", "newton", "newton_krylov"),
         *("trust_region", "rungs", "ladder", "pseudo_transient", "foreign"),

@@ -1,0 +1,60 @@
+"""Which form a pattern has: its components, or its band, if need be in another order.
+
+Done once for a problem, in NumPy and SciPy.
+"""
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components, reverse_cuthill_mckee
+
+from .block_tridiagonal import BlockTridiagonal
+from .blocks import Blocks
+from .sparse import Form
+from .tridiagonal import Tridiagonal
+
+DENSE = 64  # unknowns up to which LAPACK with the whole matrix is as fast
+LARGEST_BLOCK = 32  # unknowns of a component, up to which all are solved at once
+WIDEST_BLOCK = 64  # of a block-tridiagonal form
+_SHARE = 8  # a band wider than this part of n is no band
+
+
+def choose_form(rows: np.ndarray, cols: np.ndarray, n: int) -> Form | None:
+    """The form of the pattern with entries at (rows[k], cols[k]), or None: dense or another way is better."""
+    if n <= DENSE:
+        return None
+    graph = csr_array((np.ones(rows.size, bool), (rows, cols)), shape=(n, n))
+    count, labels = connected_components(graph, directed=True, connection="weak")
+    if count > 1 and np.bincount(labels).max() <= LARGEST_BLOCK:
+        return Blocks((rows, cols), labels)
+    order, width = None, _width(rows, cols)
+    # A band with gaps may be narrower in another order: two species stacked have half the unknowns between them.
+    if width > 1 and rows.size < 0.75 * (2 * width + 1) * n:
+        other = reverse_cuthill_mckee(csr_array(graph + graph.T), symmetric_mode=True)
+        place = np.empty(n, np.int32)
+        place[other] = np.arange(n, dtype=np.int32)
+        narrower = _width(place[rows], place[cols])
+        if narrower < width:
+            order, width, rows, cols = other, narrower, place[rows], place[cols]
+    if width > n // _SHARE:
+        return None
+    if width <= 1:
+        return Tridiagonal((rows, cols), n, 1, order)
+    block = _block(rows, cols, n, width)
+    return BlockTridiagonal((rows, cols), n, block, order) if block <= WIDEST_BLOCK else None
+
+
+def _width(rows: np.ndarray, cols: np.ndarray) -> int:
+    """The half-width of the band."""
+    return int(np.abs(rows - cols).max(initial=0))
+
+
+def _block(rows: np.ndarray, cols: np.ndarray, n: int, width: int) -> int:
+    """The smallest blocks in which the pattern is block-tridiagonal: between half the width and the width."""
+    reach = np.arange(n)
+    np.maximum.at(reach, rows, cols)
+    np.maximum.at(reach, cols, rows)
+    unknown = np.arange(n)
+    for m in range(width // 2 + 1, width):
+        if np.all(reach < (unknown // m + 2) * m):
+            return m
+    return width
