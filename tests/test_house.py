@@ -40,7 +40,7 @@ FILES = {
     "_solution": ("status", "advice", "summary", "solution"),
     "_problem": ("constraint", "overdetermined", "slopes", "equations", "content", "numbers", "call", "trace"),
     "_linear": (
-        *("sparse", "small_lu", "blocks", "tridiagonal", "block_tridiagonal", "forms", "assemble"),
+        *("sparse", "small_lu", "blocks", "tridiagonal", "banded", "block_tridiagonal", "forms", "assemble"),
         *("neumann", "dense", "gmres", "krylov", "linearise", "trust", "solve"),
     ),
     "_methods": (

@@ -3,8 +3,8 @@
 (Curtis, Powell and Reid, IMA J. Appl. Math. 13 (1974) 117, doi:10.1093/imamat/13.1.117.)
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,8 @@ from .. import _xla
 CHUNK = 2**26  # bytes of the products that are computed at a time
 
 
-class Colouring(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Colouring:
     """A pattern, entry k of which is at (rows[k], cols[k]), and the colour of each column, 0 ≤ colour < count."""
 
     rows: np.ndarray

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, reverse_cuthill_mckee
 
+from .banded import Band
 from .block_tridiagonal import BlockTridiagonal
 from .blocks import Blocks
 from .sparse import Form
@@ -14,6 +15,7 @@ from .tridiagonal import Tridiagonal
 
 DENSE = 64  # unknowns up to which LAPACK with the whole matrix is as fast
 LARGEST_BLOCK = 32  # unknowns of a component, up to which all are solved at once
+WIDEST_BAND = 4  # eliminated in parts
 WIDEST_BLOCK = 64  # of a block-tridiagonal form
 _SHARE = 8  # a band wider than this part of n is no band
 
@@ -39,6 +41,8 @@ def choose_form(rows: np.ndarray, cols: np.ndarray, n: int) -> Form | None:
         return None
     if width <= 1:
         return Tridiagonal((rows, cols), n, 1, order)
+    if width <= WIDEST_BAND:
+        return Band((rows, cols), n, width, order)
     block = _block(rows, cols, n, width)
     return BlockTridiagonal((rows, cols), n, block, order) if block <= WIDEST_BLOCK else None
 
