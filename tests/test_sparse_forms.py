@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from implicitax._linear import forms, sparse
+from implicitax._linear import assemble, forms, sparse
 
 EPS = {jnp.float32: 2e-7, jnp.float64: 4e-16}
 
@@ -114,3 +114,146 @@ def test_against_dense(name, dtype):
 
 def test_what_the_forms_are_called():
     assert {name: form_of(name).describe() for name in DESCRIBED} == DESCRIBED
+
+
+SOLVED = "tridiagonal", "two species stacked", "five species in cells", "blocks of all sizes"
+
+
+@jax.jit
+def solved(A, b):
+    factors = A.factor()
+    return sparse.solve_sparse(A, factors, b), sparse.solve_sparse(A, factors, b, transpose=True)
+
+
+def check(A, dense, b):
+    """Right to backward error in both directions, or not ok. Whether each was ok."""
+    answers = solved(A, b)
+    for (y, ok), matrix in zip(answers, (dense, dense.T)):
+        assert not ok or backward_error(matrix, np.asarray(y, float), np.asarray(b, float)) < 128 * EPS[jnp.float64]
+    return [bool(ok) for _, ok in answers]
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_saddle_points_and_zero_diagonals(name):
+    """The diagonal is 0, or a part of it: no elimination without exchanges gets past that."""
+    for seed in range(6):
+        values, dense, b = draw(name, jnp.float64, seed)
+        rows, cols = entries(PATTERNS[name])
+        zero = (rows == cols) & ((rows % 2 == 0) | (seed < 3))
+        values = jnp.asarray(np.where(zero, 0, values))
+        dense = dense * ~((np.arange(b.size) % 2 == 0) | (seed < 3)) * np.eye(b.size) + dense * (1 - np.eye(b.size))
+        found = check(form_of(name).pack(values), dense, b)
+        if np.linalg.cond(dense) < 1e10:
+            assert all(found), (seed, np.linalg.cond(dense))
+
+
+def test_an_exchange_across_the_border_of_two_parts():
+    """Of pairs that are coupled only to each other an interior that cuts one is singular, as those of 7 unknowns do."""
+    n, rng = 131, np.random.default_rng(3)
+    rows, cols = entries(chain(n, 2))
+    pair = (rows + 1) // 2 == (cols + 1) // 2
+    values = np.where(pair & (rows != cols), rng.uniform(1, 2, rows.size), 0.0)
+    values[(rows == cols) & ((rows == 0) | (rows == n - 1))] = 1
+    dense = np.zeros((n, n))
+    dense[rows, cols] = values
+    form = forms.choose_form(rows, cols, n)
+    assert form is not None
+    assert form.describe() == "band of width 2"
+    assert check(form.pack(jnp.asarray(values)), dense, jnp.asarray(rng.normal(size=n))) == [True, True]
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_singular_is_not_ok(name):
+    _, dense, b = draw(name, jnp.float64, 4)
+    (rows, cols), n = entries(PATTERNS[name]), b.size
+    single = sp.csgraph.connected_components(PATTERNS[name])[0] == 1
+    middle, other = (n // 2, n // 2 + 1) if single else (n - 3, n - 4)
+    pattern = PATTERNS[name].toarray()
+    common = (pattern[middle] != 0) & (pattern[other] != 0)
+    for what in ("row of zeros", "column of zeros", "two rows that are multiples", "a constant in the null space"):
+        singular = dense.copy()
+        if what == "row of zeros":
+            singular[middle] = 0
+        elif what == "column of zeros":
+            singular[:, middle] = 0
+        elif what == "two rows that are multiples":
+            singular[middle] = np.where(common, singular[middle], 0)
+            singular[other] = 0.3 * singular[middle]
+        else:
+            singular[np.arange(n), np.arange(n)] -= singular.sum(1)
+        A = form_of(name).pack(jnp.asarray(singular[rows, cols]))
+        assert check(A, singular, b) == [False, False], what
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_units_over_ten_decades(name):
+    """After rows and columns are scaled to a largest entry of 1, as a solve does, the units do not matter."""
+    values, dense, b = draw(name, jnp.float64, 5)
+    rng = np.random.default_rng(6)
+    r, c = (10.0 ** rng.uniform(-5, 5, b.size) for _ in range(2))
+    rows, cols = entries(PATTERNS[name])
+    A = form_of(name).pack(values * r[rows] * c[cols])
+    by_rows = 1 / A.largest_in_rows()
+    by_columns = 1 / A.scaled(by_rows, jnp.ones_like(b)).largest_in_columns()
+    y, ok = solved(A.scaled(by_rows, by_columns), b * r * by_rows)[0]
+    assert bool(ok)
+    x = np.linalg.solve(dense, b)
+    np.testing.assert_allclose(y * by_columns * c, x, rtol=0, atol=1e-13 * np.linalg.cond(dense) * np.max(np.abs(x)))
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_lanes_and_directions(name):
+    """Lanes of matrices, and lanes of b with one matrix, factorised before; solves are linear in b."""
+    form = form_of(name)
+    values, dense, b = (np.stack(each) for each in zip(*(draw(name, jnp.float64, seed) for seed in (7, 8))))
+    answers = jax.jit(jax.vmap(lambda values, b: solved(form.pack(values), b)))(values, b)
+    for (y, ok), matrices in zip(answers, (dense, dense.transpose(0, 2, 1))):
+        assert ok.tolist() == [True, True]
+        np.testing.assert_allclose(y, np.linalg.solve(matrices, b[..., None])[..., 0], rtol=1e-8, atol=1e-10)
+    factors = form.pack(jnp.asarray(values[0])).factor()
+    for transpose, matrix in ((False, dense[0]), (True, dense[0].T)):
+        solve = lambda b, transpose=transpose: factors.solve(b, transpose=transpose)
+        wanted = np.linalg.solve(matrix, b.T).T
+        np.testing.assert_allclose(jax.vmap(solve)(b), wanted, rtol=1e-8, atol=1e-10)
+        y, tangent = jax.jvp(solve, (b[0],), (b[1],))
+        np.testing.assert_allclose(tangent, wanted[1], rtol=1e-8, atol=1e-10)
+        (pulled,) = jax.linear_transpose(solve, b[0])(b[0])
+        np.testing.assert_allclose(pulled, np.linalg.solve(matrix.T, b[0]), rtol=1e-8, atol=1e-10)
+
+
+def test_what_is_no_form():
+    rng = np.random.default_rng(9)
+    n = 200
+    grid = sp.kron(chain(20, 1), sp.eye_array(20)) + sp.kron(sp.eye_array(20), chain(20, 1))
+    scattered = sp.coo_array((rng.random((n, n)) < 0.03) + np.eye(n))
+    few = chain(60, 1)
+    for pattern in (np.ones((80, 80)), scattered, few):
+        rows, cols = entries(sp.coo_array(pattern))
+        assert forms.choose_form(rows, cols, pattern.shape[0]) is None
+    # A grid in two dimensions is a chain of blocks, one for each of its diagonals, whatever the order of its unknowns.
+    order = rng.permutation(400)
+    form = forms.choose_form(*entries(sp.coo_array(grid.toarray()[np.ix_(order, order)])), 400)
+    assert form is not None
+    assert "block-tridiagonal, blocks of 2" in form.describe()
+
+
+def test_equal_forms_are_one_key():
+    rows, cols = entries(PATTERNS["a band"])
+    first, again = (forms.choose_form(rows.copy(), cols.copy(), 101) for _ in range(2))
+    less = forms.choose_form(rows[1:], cols[1:], 101)
+    assert first == again != less
+    assert hash(first) == hash(again)
+
+
+@pytest.mark.parametrize("chunk", [2**26, 3000])
+def test_entries_from_products(chunk, monkeypatch):
+    """Coloured by the remainder of the column, all products at once or some at a time."""
+    monkeypatch.setattr(assemble, "CHUNK", chunk)
+    values, dense, _ = draw("a band", jnp.float64, 10)
+    rows, cols = entries(PATTERNS["a band"])
+    colouring = assemble.Colouring(rows, cols, (np.arange(101) % 5).astype(np.int32), 5)
+    traced = []
+    product = lambda v: traced.append(v) or jnp.asarray(dense) @ v
+    found = jax.jit(lambda: assemble.from_tangents(product, colouring, jnp.float64))()
+    np.testing.assert_allclose(found, values, rtol=1e-14)
+    assert len(traced) == 1

@@ -5,6 +5,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ def gather(products: Float[Array, "count n"], colouring: Colouring) -> Float[Arr
 
 
 def from_tangents(
-    product: Callable[[Float[Array, " n"]], Float[Array, " n"]], colouring: Colouring, dtype: jnp.dtype
+    product: Callable[[Float[Array, " n"]], Float[Array, " n"]], colouring: Colouring, dtype: Any
 ) -> Float[Array, " nnz"]:
     """The entries of the A of v ↦ A v, by a product a colour, as many at once as fit into `CHUNK`.
 
