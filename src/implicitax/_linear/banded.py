@@ -16,7 +16,8 @@ and the whole is not, is replaced by one of that size: the answer then has half 
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
 import jax
@@ -25,11 +26,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .. import _xla
-from . import block_tridiagonal
 from .sparse import Factors
 from .tridiagonal import Diagonals
 
 _MOST_PARTS = 256  # more lanes than this are no faster on a CPU, and make a longer system of separators
+
+Solve: TypeAlias = Callable[[Float[Array, "w P"]], Float[Array, "w P"]]
 
 
 class Interiors(NamedTuple):
@@ -38,15 +40,15 @@ class Interiors(NamedTuple):
     pivot: Int[Array, "L P"]  # the row that was exchanged with the first of the w + 1 candidates
     upper: Float[Array, "L d P"]  # the row of U, d = 2w + 1
     before: Float[Array, "L w P"]  # and its entries in the columns of the separator before
-    lower: list[Float[Array, "L P"]]  # the factors of the w rows that follow
+    lower: Float[Array, "L w P"]  # the factors of the w rows that follow
     lower_before: Float[Array, "L w P"]  # and of the rows of the separator before
 
 
 class Window(NamedTuple):
     """The rows that are not eliminated yet and reach the next column, w + 1 candidates and the w of the separator."""
 
-    rows: list[Float[Array, "d P"]]
-    before: list[Float[Array, "w P"]]
+    rows: Float[Array, "c d P"]
+    before: Float[Array, "c w P"]
     separator: Float[Array, "w d P"]
     separator_before: Float[Array, "w w P"]
 
@@ -61,7 +63,7 @@ def _window(rows: Float[Array, "m d P"], own: Float[Array, "w d P"]) -> Window:
     before = [filled(nothing((j, *shape)), rows[j, : w - j]) for j in range(w)] + [nothing((w, *shape))]
     previous = jnp.concatenate([jnp.zeros_like(own[..., :1]), own[..., :-1]], -1)
     separator = [filled(previous[s, 2 * w - s :], nothing((d - 1 - s, *shape))) for s in range(w)]
-    return Window(first, before, jnp.stack(separator), nothing((w, w, *shape)))
+    return Window(jnp.stack(first), jnp.stack(before), jnp.stack(separator), nothing((w, w, *shape)))
 
 
 def eliminate(rows: Float[Array, "m d P"], smallest: Float[Array, ""]) -> tuple[Interiors, Float[Array, "P w 3*w"]]:
@@ -75,15 +77,14 @@ def eliminate(rows: Float[Array, "m d P"], smallest: Float[Array, ""]) -> tuple[
     def step(window: Window, row: tuple[Array, Array]) -> tuple[Window, Interiors]:
         index, entering = row
         candidates, spikes, separator, corner = window
-        pivot = _choose([candidate[0] for candidate in candidates], length - index)
+        pivot = _choose(candidates[:, 0], length - index)
         top, before = _chosen(pivot, candidates), _chosen(pivot, spikes)
         first = _xla.where(jnp.abs(top[0]) < smallest, jnp.copysign(smallest, top[0]), top[0])
-        others = [_xla.where(pivot == j, candidates[0], candidates[j]) for j in range(1, w + 1)]
-        lower, lower_before = [other[0] / first for other in others], separator[:, 0] / first
+        others = _others(pivot, candidates)
+        lower, lower_before = others[:, 0] / first, separator[:, 0] / first
         window = Window(
-            [*(_shifted(other[1:] - m * top[1:]) for other, m in zip(others, lower)), entering],
-            [_xla.where(pivot == j, spikes[0], spikes[j]) - lower[j - 1] * before for j in range(1, w + 1)]
-            + [jnp.zeros_like(before)],
+            _entered(_shifted(others[:, 1:] - lower[:, None] * top[1:]), entering),
+            _entered(_others(pivot, spikes) - lower[:, None] * before, jnp.zeros_like(before)),
             _shifted(separator[:, 1:] - lower_before[:, None] * top[1:]),
             corner - lower_before[:, None] * before,
         )
@@ -94,22 +95,20 @@ def eliminate(rows: Float[Array, "m d P"], smallest: Float[Array, ""]) -> tuple[
     end, interiors = jax.lax.scan(step, window, (jnp.arange(length), rows[w + 1 :]))
     # What the interior after it leaves in the rows of a separator is in the next lane.
     after, corner = (_next(part) for part in (end.separator[:, :w], end.separator_before))
-    diagonal = jnp.stack(end.rows[:w])[:, :w] + corner
-    left = jnp.concatenate([jnp.stack(end.before[:w]), diagonal, after], 1)
+    diagonal = end.rows[:w, :w] + corner
+    left = jnp.concatenate([end.before[:w], diagonal, after], 1)
     return interiors, jnp.moveaxis(left, 2, 0)
 
 
-def apply_inverse(interiors: Interiors, separators: block_tridiagonal.Panels, b: Array) -> Array:
+def apply_inverse(interiors: Interiors, separators: Solve, b: Array) -> Array:
     """A⁻¹ b, b of shape (L + w, P): forward with L, the separators, and back with U."""
-    w = len(interiors.lower)
+    w = interiors.lower.shape[1]
 
-    def forward(carry: tuple[list, Array], step: tuple[Interiors, Array]) -> tuple[tuple[list, Array], Array]:
+    def forward(carry: tuple[Array, Array], step: tuple[Interiors, Array]) -> tuple[tuple[Array, Array], Array]:
         (candidates, before), (factors, entering) = carry, step
-        pivot = factors.pivot
-        y = _chosen(pivot, candidates)
-        others = [_xla.where(pivot == j, candidates[0], candidates[j]) for j in range(1, w + 1)]
-        others = [other - m * y for other, m in zip(others, factors.lower)]
-        return ([*others, entering], before - factors.lower_before * y), y
+        y = _chosen(factors.pivot, candidates)
+        others = _others(factors.pivot, candidates) - factors.lower * y
+        return (_entered(others, entering), before - factors.lower_before * y), y
 
     def back(after: Array, step: tuple[Interiors, Array]) -> tuple[Array, Array]:
         factors, y = step
@@ -117,49 +116,60 @@ def apply_inverse(interiors: Interiors, separators: block_tridiagonal.Panels, b:
         return jnp.concatenate([x[None], after[:-1]]), x
 
     entering = jnp.concatenate([b[w + 1 :], jnp.zeros_like(b[:1])])
-    carry = [b[j] for j in range(w + 1)], jnp.zeros_like(b[:w])
-    (rows, before), y = jax.lax.scan(forward, carry, (interiors, entering))
-    x = block_tridiagonal.apply_inverse(separators, (jnp.stack(rows[:w]) + _next(before)).T).T
+    (rows, before), y = jax.lax.scan(forward, (b[: w + 1], jnp.zeros_like(b[:w])), (interiors, entering))
+    x = separators(rows[:w] + _next(before))
     y = y - jnp.einsum("lwp,wp->lp", interiors.before, _previous(x), precision=jax.lax.Precision.HIGHEST)
     inner = jax.lax.scan(back, jnp.concatenate([x, jnp.zeros_like(x)]), (interiors, y), reverse=True)[1]
     return jnp.concatenate([inner, x])
 
 
-def apply_inverse_transposed(interiors: Interiors, separators: block_tridiagonal.Panels, b: Array) -> Array:
+def apply_inverse_transposed(interiors: Interiors, separators: Solve, b: Array) -> Array:
     """A⁻ᵀ b: forward with Uᵀ, the separators, and back with Lᵀ, each step's exchange undone."""
-    w = len(interiors.lower)
+    w = interiors.lower.shape[1]
 
     def forward(known: Array, step: tuple[Interiors, Array]) -> tuple[Array, Array]:
         factors, of_b = step
         y = (of_b - known[0]) / factors.upper[0]
         return _shifted(known[1:]) + factors.upper[1:] * y, y
 
-    def back(after: list[Array], step: tuple[Interiors, Array]) -> tuple[list[Array], Array]:
+    def back(after: Array, step: tuple[Interiors, Array]) -> tuple[Array, Array]:
         factors, y = step
-        y = y - _sum(jnp.stack([m * row for m, row in zip(factors.lower, after)]))
-        rows = [_chosen(factors.pivot, [y, *after])]
-        rows += [_xla.where(factors.pivot == j, y, after[j - 1]) for j in range(1, w + 1)]
+        rows = jnp.concatenate([(y - _sum(factors.lower * after))[None], after])
+        rows = jnp.concatenate([_chosen(factors.pivot, rows)[None], _others(factors.pivot, rows)])
         return rows[:-1], rows[-1]
 
     known, y = jax.lax.scan(forward, jnp.zeros_like(b, shape=(2 * w, b.shape[1])), (interiors, b[:-w]))
     before = jnp.einsum("lwp,lp->wp", interiors.before, y, precision=jax.lax.Precision.HIGHEST)
-    x = block_tridiagonal.apply_inverse_transposed(separators, (b[-w:] - known[:w] - _next(before)).T).T
+    x = separators(b[-w:] - known[:w] - _next(before))
     y = y - jnp.einsum("lwp,wp->lp", interiors.lower_before, _previous(x), precision=jax.lax.Precision.HIGHEST)
-    first, rest = jax.lax.scan(back, list(x), (interiors, y), reverse=True)
-    return jnp.concatenate([jnp.stack(first), rest])
+    first, rest = jax.lax.scan(back, x, (interiors, y), reverse=True)
+    return jnp.concatenate([first, rest])
 
 
-def _choose(entries: list[Float[Array, " P"]], rows: Array) -> Int[Array, " P"]:
+def _choose(entries: Float[Array, "c P"], rows: Array) -> Int[Array, " P"]:
     """Where the largest is, among the rows that are of the interior."""
     best, pivot = jnp.abs(entries[0]), jnp.zeros_like(entries[0], jnp.int32)
-    for j, entry in enumerate(entries[1:], start=1):
-        larger = (jnp.abs(entry) > best) & (j < rows)
-        best, pivot = _xla.where(larger, jnp.abs(entry), best), _xla.where(larger, j, pivot)
+    for j in range(1, entries.shape[0]):
+        larger = (jnp.abs(entries[j]) > best) & (j < rows)
+        best, pivot = _xla.where(larger, jnp.abs(entries[j]), best), _xla.where(larger, j, pivot)
     return pivot
 
 
-def _chosen(pivot: Array, rows: list[Array]) -> Array:
-    return functools.reduce(lambda top, j: _xla.where(pivot == j, rows[j], top), range(1, len(rows)), rows[0])
+def _chosen(pivot: Array, rows: Array) -> Array:
+    """The pivot's row."""
+    return functools.reduce(lambda top, j: _xla.where(pivot == j, rows[j], top), range(1, rows.shape[0]), rows[0])
+
+
+def _others(pivot: Array, rows: Array) -> Array:
+    """The rows but the first, which stands in the place of the pivot's."""
+    place = np.arange(1, rows.shape[0], dtype=np.int32).reshape(-1, *(1,) * (rows.ndim - 1))
+    return _xla.where(pivot == place, rows[:1], rows[1:])
+
+
+def _entered(rows: Array, row: Array) -> Array:
+    """The rows, and the one that comes after them; written in place, which costs less than to join them."""
+    padded = jax.lax.pad(rows, jnp.zeros((), rows.dtype), [(0, 1, 0)] + [(0, 0, 0)] * (rows.ndim - 1))
+    return padded.at[-1].set(row)
 
 
 def _shifted(rows: Array) -> Array:
@@ -180,6 +190,26 @@ def _sum(rows: Array) -> Array:
     return functools.reduce(jnp.add, list(rows))
 
 
+def eliminate_separators(left: Float[Array, "P w 3*w"], smallest: Float[Array, ""]) -> Interiors:
+    """Of the separators, all as one interior: a band of half-width 2w − 1, with a separator after it that is empty."""
+    count, w, _ = left.shape
+    width = 2 * w - 1
+    rows = jnp.stack([jnp.pad(left[:, s], ((0, 0), (w - 1 - s, s))) for s in range(w)], 1).reshape(count * w, -1)
+    empty = jnp.zeros((width, 2 * width + 1), rows.dtype).at[:, width].set(1)
+    return eliminate(jnp.concatenate([rows, empty])[..., None], smallest)[0]
+
+
+def _separators(interiors: Interiors, apply: Callable[..., Array]) -> Solve:
+    """Their solve, of vectors of shape (w, P)."""
+    width = interiors.lower.shape[1]
+
+    def solve(b: Array) -> Array:
+        rows = jnp.pad(b.T.reshape(-1, 1), ((0, width), (0, 0)))
+        return apply(interiors, lambda empty: empty, rows)[:-width].reshape(b.T.shape).T
+
+    return solve
+
+
 class Band(Diagonals):
     """A band of half-width 2 or more."""
 
@@ -189,7 +219,7 @@ class Band(Diagonals):
     def factor(self, data: Array) -> "BandFactors":
         smallest = float(jnp.finfo(data.dtype).eps) ** 0.5 * jnp.max(jnp.abs(data))
         interiors, left = eliminate(self._by_part(data, 1), smallest)
-        return BandFactors(interiors, block_tridiagonal.factorise(left), self)
+        return BandFactors(interiors, eliminate_separators(left, smallest), self)
 
     @property
     def parts(self) -> int:
@@ -209,10 +239,10 @@ class Band(Diagonals):
 
 class BandFactors(Factors):
     interiors: Interiors
-    separators: block_tridiagonal.Panels
+    separators: Interiors
     form: Band = eqx.field(static=True)
 
     def solve(self, b: Float[Array, " n"], *, transpose: bool = False) -> Float[Array, " n"]:
         form, apply = self.form, apply_inverse_transposed if transpose else apply_inverse
-        x = apply(self.interiors, self.separators, form._by_part(form._enter(b), 0))
+        x = apply(self.interiors, _separators(self.separators, apply), form._by_part(form._enter(b), 0))
         return form._leave(x.T.reshape(-1)[: form.n])

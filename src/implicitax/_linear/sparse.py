@@ -81,6 +81,12 @@ class Form(abc.ABC):
     def over_columns(self, reduction: Reduction, data: Array) -> Array:
         return self._leave(self._over_columns(reduction, data))
 
+    def matvec(self, data: Array, x: Array) -> Array:
+        return self.over_rows(jnp.sum, data * self.in_columns(x, 0))
+
+    def rmatvec(self, data: Array, x: Array) -> Array:
+        return self.over_columns(jnp.sum, data * self.in_rows(x, 0))
+
     @abc.abstractmethod
     def factor(self, data: Array) -> Factors: ...
 
@@ -119,11 +125,11 @@ class Sparse(eqx.Module):
 
     def matvec(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """A x."""
-        return self.form.over_rows(jnp.sum, self.data * self.form.in_columns(x, 0))
+        return self.form.matvec(self.data, x)
 
     def rmatvec(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
         """Aᵀ x."""
-        return self.form.over_columns(jnp.sum, self.data * self.form.in_rows(x, 0))
+        return self.form.rmatvec(self.data, x)
 
     def abs(self) -> "Sparse":
         return Sparse(jnp.abs(self.data), self.form)

@@ -1,5 +1,7 @@
 """Tridiagonal matrices, by LAPACK's elimination with partial pivoting (gtsv; on a GPU cuSPARSE's)."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,17 @@ class Diagonals(Form):
         index = np.full((2 * width + 1, n), rows.size, np.int32)
         index[cols - rows + width, rows] = np.arange(rows.size, dtype=np.int32)
         super().__init__(n, None if order is None else order.astype(np.int32), index, (width,))
+
+    def matvec(self, data: Array, x: Array) -> Array:
+        # Written out, a diagonal a term: one pass, where to join the shifted copies of x takes several.
+        padded = jnp.pad(self._enter(x), self.width)
+        terms = [diagonal * padded[d : d + self.n] for d, diagonal in enumerate(data)]
+        return self._leave(functools.reduce(jnp.add, terms))
+
+    def rmatvec(self, data: Array, x: Array) -> Array:
+        products = jnp.pad(data * self._enter(x), ((0, 0), (self.width, self.width)))
+        terms = [diagonal[d : d + self.n] for d, diagonal in enumerate(products[::-1])]
+        return self._leave(functools.reduce(jnp.add, terms))
 
     @property
     def _length(self) -> int:
