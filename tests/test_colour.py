@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from implicitax._pattern import Pattern, colour
+from implicitax._problem.pattern import Pattern, colour
 
 
 def pattern_of(matrix):

@@ -10,7 +10,6 @@ SOURCE = ROOT / "src" / "implicitax"
 ROOMS = (
     "_xla",
     "_tree",
-    "_pattern",
     "_errors",
     "_solution",
     "_problem",
@@ -32,16 +31,17 @@ ROOMS = (
 # And so it is inside a room, in which the files are in this order; `__init__` comes last, and only hands names on.
 FILES = {
     "_tree": ("arithmetic", "layout"),
-    "_pattern": (
-        *("pattern", "colour", "names", "indexing", "moves", "values", "dependence", "local", "reductions"),
-        *("products", "walk", "control", "loops", "detect"),
-    ),
     "_errors": ("raising", "problem", "keywords", "values", "sweep"),
     "_solution": ("status", "advice", "summary", "solution"),
-    "_problem": ("constraint", "overdetermined", "slopes", "equations", "content", "numbers", "call", "trace"),
+    "_problem": (
+        *("constraint", "overdetermined", "slopes"),
+        *(f"pattern.{file}" for file in ("pattern", "colour", "names", "indexing", "moves", "values", "dependence")),
+        *(f"pattern.{file}" for file in ("local", "reductions", "products", "walk", "control", "loops", "detect")),
+        *("pattern", "equations", "content", "numbers", "call", "trace"),
+    ),
     "_linear": (
-        *("sparse", "small_lu", "blocks", "tridiagonal", "banded", "block_tridiagonal", "forms", "assemble"),
-        *("neumann", "dense", "gmres", "krylov", "linearise", "trust", "solve"),
+        *("dense", "small_lu", "sparse", "blocks", "tridiagonal", "banded", "block_tridiagonal", "forms", "assemble"),
+        *("neumann", "gmres", "krylov", "linearise", "trust", "solve"),
     ),
     "_methods": (
         *("contract", "picard", "settings", "anderson", "bracket", "broyden", "newton", "newton_krylov"),

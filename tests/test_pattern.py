@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from implicitax._pattern import detect
+from implicitax._problem.pattern import detect
 from problems.sparse import FULL, LOOSE, SPARSE, N, stepped
 
 EVERY = SPARSE | FULL | LOOSE

@@ -30,7 +30,7 @@ def detect(
 
     ```python
     >>> import jax, jax.numpy as jnp
-    >>> from implicitax._pattern import detect
+    >>> from implicitax._problem.pattern import detect
     >>> R = lambda x, theta: (jnp.roll(x[0], 1) - theta[0] * x[0],)
     >>> detect(R, (jax.ShapeDtypeStruct((3,), float),), (2.0,)).cols
     array([0, 2, 0, 1, 1, 2], dtype=int32)
