@@ -40,8 +40,19 @@ FILES = {
         *("pattern", "equations", "content", "numbers", "call", "trace"),
     ),
     "_linear": (
-        *("dense", "small_lu", "sparse", "blocks", "tridiagonal", "banded", "block_tridiagonal", "forms", "assemble"),
-        *("neumann", "gmres", "krylov", "linearise", "trust", "solve"),
+        *(
+            "dense",
+            "small_lu",
+            "sparse",
+            "blocks",
+            "tridiagonal",
+            "banded",
+            "block_tridiagonal",
+            "forms",
+            "assemble",
+            "trust",
+        ),
+        *("neumann", "gmres", "krylov", "structure", "linearise", "solve"),
     ),
     "_methods": (
         *("contract", "picard", "settings", "anderson", "bracket", "broyden", "newton", "newton_krylov"),

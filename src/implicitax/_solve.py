@@ -10,9 +10,22 @@ from jaxtyping import PyTree
 from typing_extensions import Unpack
 
 from ._errors import raise_where
+from ._linear import Structure
 from ._loop import Bounds, Limits, Outcome, Search, attempt, bracket, confirm, judge, persist
 from ._methods import AbstractMethod, Tolerance, foreign
-from ._plan import Keywords, Options, Wanted, box, complete, decide, declares, rule_of, summarise, tolerances
+from ._plan import (
+    Keywords,
+    Options,
+    Wanted,
+    box,
+    complete,
+    decide,
+    declares,
+    rule_of,
+    structure_of,
+    summarise,
+    tolerances,
+)
 from ._problem import Call, Hoisted, Problem, Theta, hoist
 from ._rule import Found, Rule, Unrolled, correct, differentiable, frozen, settle, unroll
 from ._solution import Solution, Summary
@@ -174,7 +187,7 @@ def solve(call: Call, keywords: Any) -> Solution:
     wanted = complete(call.caller, keywords)
     hoisted = hoist(call._replace(has_aux=wanted.has_aux, constraint=wanted.constraint))
     problem = hoisted.problem
-    program = compiled(run, problem, wanted)
+    program = compiled(run, problem, wanted, structure=structure_of(problem, wanted, hoisted.theta))
     limits = tolerances(problem, wanted), box(problem, program.options, wanted.bounds)
     found = program.run(Inputs(hoisted.theta, hoisted.x0, *limits))
     return conclude(hoisted, program, found)
@@ -215,20 +228,32 @@ def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Ou
     return outcome
 
 
-def compiled(function: Callable[[Job, Inputs], Found], problem: Problem, wanted: Wanted, apart: bool = True) -> Program:
+def compiled(
+    function: Callable[[Job, Inputs], Found],
+    problem: Problem,
+    wanted: Wanted,
+    apart: bool = True,
+    *,
+    structure: Structure | None = None,
+) -> Program:
     """The program for these keywords, made once for a problem. `apart`: whether the derivative is none of its matter,
     and so outside `jit` a program of its own, of which Python sees whether it failed."""
-    key = function, apart, *wanted._replace(rtol=None, atol=None, residual_atol=None, bounds=None, constraint=None)
+    key = (
+        function,
+        apart,
+        structure,
+        *wanted._replace(rtol=None, atol=None, residual_atol=None, bounds=None, constraint=None),
+    )
     try:
         return problem.plans[key]
     except TypeError:  # a solver that holds arrays cannot be looked up, nor need it be the same in the next call
-        return _compile(function, problem, wanted, apart)
+        return _compile(function, problem, decide(problem, wanted, structure), apart)
     except KeyError:
-        return problem.plans.setdefault(key, _compile(function, problem, wanted, apart))
+        options = decide(problem, wanted, structure)
+        return problem.plans.setdefault(key, _compile(function, problem, options, apart))
 
 
-def _compile(function: Callable[[Job, Inputs], Found], problem: Problem, wanted: Wanted, apart: bool) -> Program:
-    options = decide(problem, wanted)
+def _compile(function: Callable[[Job, Inputs], Found], problem: Problem, options: Options, apart: bool) -> Program:
     arrays, static = eqx.partition(options, eqx.is_array)
     leaves, treedef = jax.tree.flatten(static)
     key = (function, treedef, tuple((type(leaf), leaf) for leaf in leaves))

@@ -12,8 +12,11 @@ from typing_extensions import TypeIs
 from .. import _tree, _xla
 from .._tree import Leaves
 from .small_lu import SMALL
+from .structure import Structure, Structured, assembled
 
-Linear: TypeAlias = Float[Array, "n n"] | Callable[[Leaves], Leaves]  # A as a matrix, or as the product v ↦ A v
+# A as a matrix, or as the product v ↦ A v, of which a sparse one knows its entries.
+Linear: TypeAlias = Float[Array, "n n"] | Structured | Callable[[Leaves], Leaves]
+Wanted: TypeAlias = bool | Structure  # as a matrix or not, or by a structure
 
 
 def is_matrix(A: Linear) -> TypeIs[Float[Array, "n n"]]:
@@ -21,13 +24,16 @@ def is_matrix(A: Linear) -> TypeIs[Float[Array, "n n"]]:
 
 
 def linearise(
-    residual: Callable[[Leaves], Leaves], x: Leaves, matrix: bool, by_column: bool = False
+    residual: Callable[[Leaves], Leaves], x: Leaves, matrix: Wanted, by_column: bool = False, *, verify: bool = False
 ) -> tuple[Leaves, Linear]:
-    """R(x) and A at x, in one evaluation of R: as a matrix, or as the product v ↦ A v.
+    """R(x) and A at x, in one evaluation of R: as a matrix, or as the product v ↦ A v; `verify` looks whether a
+    structure leaves nothing out.
 
     With `by_column` each column of a small matrix is compiled by itself, so that the zeros and ones in its direction
     are constants.
     """
+    if isinstance(matrix, Structure):
+        return assembled(residual, x, matrix, verify)
     if not matrix:
         return jax.linearize(residual, x)
     flat = _tree.ravel(x)
@@ -70,13 +76,13 @@ def linearise_rows(residual: Callable[[Leaves], Leaves], x: Leaves) -> tuple[Lea
 
 
 def linearise_transposed(
-    residual: Callable[[Leaves], Leaves], x: Leaves, matrix: bool, by_column: bool = False
+    residual: Callable[[Leaves], Leaves], x: Leaves, matrix: Wanted, by_column: bool = False
 ) -> Linear:
     """Aᵀ at x, as `linearise` gives A."""
     if matrix:
         # By n tangents of R rather than n cotangents: forward mode is the cheaper one.
-        A = linearise(residual, x, matrix, by_column)[1]
-        assert is_matrix(A)
+        A = linearise(residual, x, matrix, by_column, verify=True)[1]
+        assert is_matrix(A) or isinstance(A, Structured)
         return A.T
     _, pullback = jax.vjp(residual, x)
     return lambda cotangent: pullback(cotangent)[0]

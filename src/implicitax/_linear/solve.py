@@ -5,7 +5,7 @@ irrelevant, and a verdict on the result.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,12 @@ from .._problem import Kind
 from .._tree import Leaves
 from . import trust
 from .dense import DenseLU
-from .linearise import Linear, is_matrix
+from .linearise import Linear, Wanted, is_matrix
 from .neumann import NeumannSeries
 from .small_lu import SMALL, SmallLU
+from .structure import Structured, StructuredLU, solve_structured
+
+LinearSolver: TypeAlias = lx.AbstractLinearSolver | StructuredLU
 
 _DIGITS = 4  # eps: the width of the changes of R
 
@@ -27,6 +30,11 @@ _DIGITS = 4  # eps: the width of the changes of R
 def is_dense(solver: Any) -> bool:
     """Whether the solver is given A as a matrix. Any other gets products with A, and may form the matrix itself."""
     return isinstance(solver, SmallLU | DenseLU | lx.LU | lx.QR | lx.SVD | lx.AutoLinearSolver)
+
+
+def wanted(solver: Any) -> Wanted:
+    """In which form it is given A."""
+    return solver.structure if isinstance(solver, StructuredLU) else is_dense(solver)
 
 
 def factoriser(size: int) -> lx.AbstractLinearSolver:
@@ -96,7 +104,7 @@ def _largest_in_rows(matrix: Float[Array, "n n"]) -> Float[Array, " n"]:
 def solve(
     A: Linear,
     b: Leaves,
-    solver: lx.AbstractLinearSolver,
+    solver: LinearSolver,
     scale: Leaves,
     *,
     transpose: bool = False,
@@ -106,9 +114,7 @@ def solve(
     return y, ok
 
 
-def correct(
-    A: Linear, residual: Leaves, solver: lx.AbstractLinearSolver, scale: Leaves
-) -> tuple[Leaves, Bool[Array, ""]]:
+def correct(A: Linear, residual: Leaves, solver: LinearSolver, scale: Leaves) -> tuple[Leaves, Bool[Array, ""]]:
     """Newton's correction −A⁻¹R, and whether it can be trusted.
 
     R is known to its last digits only, which are changed here: the correction shows it where they decide, as it does
@@ -127,7 +133,7 @@ def _with_other_digits(leaf: Array, number: int) -> Array:
 def certify(
     A: Linear,
     b: Leaves,
-    solver: lx.AbstractLinearSolver,
+    solver: LinearSolver,
     scale: Leaves,
     *,
     transpose: bool = False,
@@ -138,6 +144,9 @@ def certify(
     `scale` holds the typical size of each unknown: a matrix-free solver works on D⁻¹ A D with D = diag(scale), or, if
     A is a transpose, on D A D⁻¹.
     """
+    if isinstance(A, Structured):
+        return Certified(*solve_structured(A, b, check))
+    assert not isinstance(solver, StructuredLU), "it is given its A by its structure"
     if is_matrix(A):
         (y,), ok, null = _by_matrix(A, _tree.ravel(b), solver, check)
         return Certified(_tree.unravel(y, b), ok, null and _tree.unravel(null[0], b))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from .. import _linear, _tree, _xla
-from .._methods import AbstractMethod, Needs, wants_matrix
+from .._methods import AbstractMethod, Needs, wants, wants_matrix
 from .._problem import Equations
 from .._tree import Leaves
 
@@ -30,7 +30,7 @@ class Evaluator(NamedTuple):
             return self.residual(x), None
         if self.batch_axis is not None:
             return _linear.linearise_rows(self.residual, x)
-        return _linear.linearise(self.residual, x, wants_matrix(self.method), self.by_column)
+        return _linear.linearise(self.residual, x, wants(self.method), self.by_column)
 
     def __call__(self, x: Leaves, unfinished: Bool[Array, ""]) -> tuple[Leaves, Any]:
         """The same; for small x behind a branch (`_xla.evaluated_once`), which for a large one would cost a copy."""

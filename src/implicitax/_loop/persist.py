@@ -1,5 +1,7 @@
 """Another method: where the one that was chosen has tried all it can, or before it, where it has less to go by."""
 
+import functools
+
 import jax.numpy as jnp
 
 from .. import _tree, _xla
@@ -10,6 +12,9 @@ from .bounds import Limits
 from .loop import Search, iterate
 from .verdict import Outcome
 
+# How a method ends of which another one may know more.
+_MORE = (Status.STALLED, Status.NO_PROGRESS, Status.SINGULAR)
+
 
 def persist(search: Search, theta: Theta, limits: Limits) -> Outcome:
     """The outcome of the method, or, where it has stalled, of the `later` one, from the best point that is known.
@@ -19,12 +24,14 @@ def persist(search: Search, theta: Theta, limits: Limits) -> Outcome:
     found = iterate(search, theta, limits)
     if search.later is None:
         return found
-    stalled = (found.status == Status.STALLED) | (found.status == Status.NO_PROGRESS)
+    stalled = functools.reduce(jnp.logical_or, (found.status == status for status in _MORE))
     stalled = _xla.once(stalled & (found.nfev <= search.max_steps))  # not where that is said of the steps allowed
     rest = search._replace(method=search.later, later=None)
 
     def go_on(found: Outcome) -> Outcome:
-        outcome = iterate(rest, theta, limits.beginning_at(found.x), found)
+        # Of a fixed point from the best point: plain iteration has led there. Newton's steps have, and led nowhere.
+        begin = limits if search.problem.kind == "root" else limits.beginning_at(found.x)
+        outcome = iterate(rest, theta, begin, found)
         solved = outcome.status == Status.CONVERGED
         better = _tree.where(solved, outcome, found)
         spent = better._replace(nit=outcome.nit, nfev=outcome.nfev, history=outcome.history)

@@ -13,6 +13,7 @@ from .contract import around as around
 from .contract import ratio as ratio
 from .contract import row_weights as row_weights
 from .contract import typical_size as typical_size
+from .contract import wants as wants
 from .contract import wants_matrix as wants_matrix
 from .ladder import Ladder as Ladder
 from .newton import Newton as Newton

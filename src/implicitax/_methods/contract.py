@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _tree, _xla
-from .._linear import is_dense, is_matrix
+from .._linear import Wanted, is_matrix, wanted
 from .._solution import Status
 from .._tree import Layout, Leaves
 
@@ -212,11 +212,15 @@ def reaching(at: Evaluation, proposal: Proposal, farther: Leaves) -> Leaves:
     return tuple(_xla.where(e, jnp.maximum(s, jnp.abs(f)), s) for e, s, f in zip(endless, step, farther))
 
 
-def wants_matrix(method: AbstractMethod) -> bool:
-    """Whether A is to be a matrix, if the method needs it at all."""
+def wants(method: AbstractMethod) -> Wanted:
+    """In which form A is wanted, if the method needs it at all."""
     if method.needs is Needs.EITHER:
-        return is_dense(getattr(method, "linear_solver", None))
+        return wanted(getattr(method, "linear_solver", None))
     return method.needs is Needs.MATRIX
+
+
+def wants_matrix(method: AbstractMethod) -> bool:
+    return wants(method) is True
 
 
 _PROBES = 3  # products with A from which the sizes of its rows are estimated

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import Array, Bool, Float
 
 from .. import _linear, _tree, _xla
@@ -53,7 +52,7 @@ class Newton(AbstractMethod):
     ```
     """
 
-    linear_solver: lx.AbstractLinearSolver | None = None
+    linear_solver: _linear.LinearSolver | None = None
     needs = Needs.EITHER
     kinds = ("fixed_point", "root")
     corrects = True

@@ -1,6 +1,7 @@
 """What is decided before anything runs: the keywords of a solve, its defaults, and every choice of `Auto`."""
 
 from .auto import Auto as Auto
+from .auto import structure_of as structure_of
 from .keywords import DiagnosedKeywords as DiagnosedKeywords
 from .keywords import JudgedKeywords as JudgedKeywords
 from .keywords import Keywords as Keywords

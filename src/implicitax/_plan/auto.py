@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array
 
-from .._linear import Krylov, SmallLU, factoriser
+from .._linear import Krylov, SmallLU, Structure, StructuredLU, factoriser
 from .._loop import Attempt
 from .._methods import (
     AbstractMethod,
@@ -37,10 +37,11 @@ from .._methods import (
     PseudoTransient,
     Tolerance,
 )
-from .._problem import Kind, Problem
-from .._rule import RowKrylov
+from .._problem import Kind, Problem, Theta
+from .._rule import RowKrylov, Unrolled
 from .._rule.rows import LinearSolver
 from .._tree import Leaves
+from .keywords import Wanted
 
 # Unknowns up to which n tangents of F an iteration cost less than the iterations that they save: `docs/robustness.md`
 # has the evaluations of PseudoTransient and of Anderson on the small maps.
@@ -59,6 +60,7 @@ MEMORY, RESTARTS = 10, 3
 WARMUP, WARMUP_OF_ROWS = 40, 10  # in a batch all rows wait for the last one
 RESTARTS_OF_FEW = 3
 STARTS = 4  # of a large root
+LEAST = 64  # unknowns above which the structure of A is looked for, and a dense matrix costs more
 POINTS = 16  # around a guess at which F is not finite: `benchmarks/domains.py`
 
 # The first attempt. F has so few operations that compiling it three times costs less than what the attempt saves:
@@ -140,8 +142,25 @@ def for_steps(size: int, dtype: Any) -> lx.AbstractLinearSolver:
     return factoriser(size) if size <= DENSE else _krylov(size, dtype)
 
 
-def for_derivative(problem: Problem, dtype: Any, batch: bool) -> LinearSolver:
+def structure_of(problem: Problem, wanted: Wanted, theta: Theta) -> Structure | None:
+    """The structure of the A of a root, where the choice is ours and it may serve."""
+    ours = wanted.solver is None or isinstance(wanted.solver, Auto)
+    alone = wanted.batch_axis is None and not isinstance(wanted.adjoint, Unrolled)
+    if problem.kind != "root" or problem.size <= LEAST or problem.excess is not None or not (ours and alone):
+        return None
+    pattern = problem.pattern(theta)
+    return None if pattern is None else Structure.of(pattern)
+
+
+def by_structure(structure: Structure) -> AbstractMethod:
+    """What is tried first where A has a structure."""
+    return Newton(StructuredLU(structure))
+
+
+def for_derivative(problem: Problem, dtype: Any, batch: bool, structure: Structure | None = None) -> LinearSolver:
     """What solves with A, and with its transpose, in a derivative."""
+    if structure is not None:
+        return StructuredLU(structure)
     if batch and problem.size > DENSE:
         return RowKrylov(retries=RETRIES)
     many = problem.kind == "fixed_point" and problem.size > MANY

@@ -38,26 +38,30 @@ class Options(NamedTuple):
     watch: Watch
 
 
-def decide(problem: Problem, wanted: Wanted) -> Options:
-    """The options of this problem."""
+def decide(problem: Problem, wanted: Wanted, structure: _linear.Structure | None = None) -> Options:
+    """The options of this problem, of which A has a structure, if one has been found."""
     caller, dtype = problem.caller, _tree.work_dtype(problem.x_struct)
     batch_axis = _check_rows(problem, wanted.batch_axis)
     check.check_determined(caller, "batch_axis", batch_axis, problem.size, problem.excess)
     check.check_not_constrained(caller, batch_axis, problem.constrained)
     adjoint = _choose_adjoint(problem, wanted.adjoint)
     unrolled = isinstance(adjoint, Unrolled)
+    chosen_for_user = wanted.solver is None or isinstance(wanted.solver, auto.Auto)
     solver = _choose_solver(problem, wanted.solver, batch_axis, unrolled)
+    later = _fit(auto.later(problem, batch_axis), problem) if chosen_for_user else None
+    if structure is not None:
+        solver, later = auto.by_structure(structure), solver
     ours = isinstance(solver, AbstractMethod)
     if batch_axis is not None:
         by_row = ours and (solver.needs is Needs.NONE or wants_matrix(solver))
         check.check_row_by_row(caller, adjoint if unrolled else solver, by_row and not unrolled)
 
-    chosen, given = auto.for_derivative(problem, dtype, batch_axis is not None), getattr(adjoint, "linear_solver", None)
+    chosen = auto.for_derivative(problem, dtype, batch_axis is not None, structure)
+    given = getattr(adjoint, "linear_solver", None)
     linear_solver = chosen if given is None else given
     polish = isinstance(adjoint, Implicit) and adjoint.polish
     exact = linear_solver if isinstance(adjoint, Implicit) else chosen
-    default = solver.default_max_steps if ours else FOREIGN_STEPS
-    chosen_for_user = wanted.solver is None or isinstance(wanted.solver, auto.Auto)
+    default = max(solver.default_max_steps, later.default_max_steps if later else 0) if ours else FOREIGN_STEPS
     max_steps = default if wanted.max_steps is None else check.check_max_steps(caller, wanted.max_steps)
     check.check_watch(caller, wanted.history, wanted.progress, ours and not unrolled)
     return Options(
@@ -72,7 +76,7 @@ def decide(problem: Problem, wanted: Wanted) -> Options:
         asked=Asked(polish, bool(wanted.error_estimate), exact),
         by_column=auto.is_simple(problem),
         attempt=auto.first_attempt(problem, solver, max_steps),
-        later=_fit(auto.later(problem, batch_axis), problem) if chosen_for_user else None,
+        later=later,
         points=min(auto.POINTS, max_steps) if chosen_for_user else 0,
         watch=Watch(caller, max_steps, bool(wanted.history), bool(wanted.progress)),
     )
@@ -123,7 +127,7 @@ def _run_of(problem: Problem, static: Options) -> Run:
         max_steps=static.max_steps,
         size=problem.size,
         damped=ours and getattr(solver, "damping", 1.0) != 1,
-        matrix=_linear.is_dense(static.linear_solver),
+        matrix=bool(_linear.wanted(static.linear_solver)),
         differentiable=problem.differentiable,
         own_tolerances=", ".join(tolerances),
         unrolled=adjoint.steps if isinstance(adjoint, Unrolled) else None,

@@ -8,14 +8,17 @@ import jax
 import jax.extend.core as jex_core
 import jax.numpy as jnp
 import numpy as np
-from jax.core import eval_jaxpr
+from jax.core import Tracer, eval_jaxpr
 
 from .. import _tree
 from .._tree import Layout, Leaves, from_real
 from .constraint import Condition
+from .pattern import Pattern, detect
 from .slopes import Slopes, has_derivative, slopes_of, unusual, with_slopes
 
 Kind = Literal["fixed_point", "root"]
+_PATTERNS = 8  # that are kept of a problem
+
 Theta: TypeAlias = tuple[Any, ...]  # arrays, but outside of `jit` also NumPy's and Python's numbers, as they were given
 
 
@@ -51,6 +54,7 @@ class Problem:
     plans: dict[Any, Any] = field(default_factory=dict)
     compiled: dict[Any, Any] = field(default_factory=dict)
     derivatives: dict[Any, bool] = field(default_factory=dict)  # whether F has them, by what moves and by mode
+    patterns: dict[Any, Pattern | None] = field(default_factory=dict)  # of ∂R/∂x, by the values that they are for
 
     def __repr__(self) -> str:
         # JAX prints what it holds, to name functions in its messages: `jacrev` does so in every call.
@@ -96,6 +100,18 @@ class Problem:
         """Whether R has a derivative by x, and not only differences."""
         return self.slopes is not Slopes.DIFFERENCES
 
+    def pattern(self, theta: Theta) -> Pattern | None:
+        """That of ∂R/∂x, if it was found: for these indices, and other values that are no floating-point numbers."""
+        if self.slopes is not Slopes.TANGENTS:
+            return None
+        known = tuple(map(_known, theta, self._theta_struct))
+        key = tuple((i, leaf.tobytes()) for i, leaf in enumerate(known) if isinstance(leaf, np.ndarray))
+        if key not in self.patterns:
+            if len(self.patterns) >= _PATTERNS:
+                self.patterns.clear()
+            self.patterns[key] = detect(lambda x, theta: self._evaluate(x, theta)[0], self.x_struct, known)
+        return self.patterns[key]
+
     def lacks(self, moving: tuple[int, ...], reverse: bool) -> set[str]:
         """The primitives because of which F has no derivative by those leaves of theta; none if it has."""
         if not self._unusual or (self._unusual == {"while"} and not reverse):
@@ -126,6 +142,13 @@ class Problem:
     def _outputs(self, x: Leaves, theta: Theta) -> tuple[Any, ...]:
         traced, closed = theta[: self.num_traced], from_real(theta[self.num_traced :], self.complex_closed)
         return tuple(eval_jaxpr(self.jaxpr, closed, *x, *traced))
+
+
+def _known(leaf: Any, struct: jax.ShapeDtypeStruct) -> Any:
+    """An array of integers or truth values, if it has its values; of any other leaf the shape and dtype."""
+    if isinstance(leaf, Tracer) or jnp.issubdtype(struct.dtype, jnp.inexact) or np.shape(leaf) != struct.shape:
+        return struct
+    return np.asarray(leaf, struct.dtype)
 
 
 def _operations(jaxpr: Any) -> int:

@@ -43,7 +43,7 @@ def settle(rule: Rule, theta: Leaves, outcome: Outcome, limits: Limits, asked: A
 
 def _scale(linear_solver: LinearSolver, x: Leaves, limits: Limits) -> Leaves:
     """The typical size of the unknowns; none for solves with a matrix, which scale it by its own entries."""
-    return () if _linear.is_dense(linear_solver) else frozen(typical_size(x, limits.tolerance))
+    return () if _linear.wanted(linear_solver) else frozen(typical_size(x, limits.tolerance))
 
 
 def correct(

@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple, TypeAlias
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import Array, Bool, Shaped
 
 from .. import _linear, _tree, _xla
@@ -77,7 +76,7 @@ class RowKrylov(eqx.Module):
     retries: tuple[tuple[int, float], ...] = eqx.field(default=(), static=True, repr=False)  # as `Anderson` has them
 
 
-LinearSolver: TypeAlias = lx.AbstractLinearSolver | RowKrylov
+LinearSolver: TypeAlias = _linear.LinearSolver | RowKrylov
 
 
 class Solve(NamedTuple):
@@ -89,16 +88,12 @@ class Solve(NamedTuple):
     by_column: bool = False  # whether each column of a small A is compiled by itself
     check: Kind | None = None  # of what kind the equations are, if a nearly singular A is to be found out
 
-    @property
-    def _matrix(self) -> bool:
-        return _linear.is_dense(self.linear_solver)
-
     def linearise(self, residual: Callable[[Leaves], Leaves], x: Leaves) -> tuple[Leaves, _linear.Linear]:
         """R(x) and A at x, in the form that the linear solver wants."""
-        return _linear.linearise(residual, x, self._matrix, self.by_column)
+        return _linear.linearise(residual, x, _linear.wanted(self.linear_solver), self.by_column, verify=True)
 
     def linearise_transposed(self, residual: Callable[[Leaves], Leaves], x: Leaves) -> _linear.Linear:
-        return _linear.linearise_transposed(residual, x, self._matrix, self.by_column)
+        return _linear.linearise_transposed(residual, x, _linear.wanted(self.linear_solver), self.by_column)
 
     def __call__(self, A: _linear.Linear, b: Leaves, transpose: bool = False) -> tuple[Leaves, Bool[Array, "*rows"]]:
         """A⁻¹ b, and whether it can be trusted: row by row with `RowKrylov`. `transpose` says that A is a transpose."""

@@ -1,0 +1,116 @@
+"""A as the sparse matrix that it is: by its colours from tangents of R, in its form, and solves with it and with Aᵀ."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from .. import _tree, _xla
+from .._problem import Kind
+from .._problem.pattern import Pattern, colour
+from .._tree import Leaves
+from . import trust
+from .assemble import Colouring, from_tangents
+from .forms import choose_form
+from .sparse import Form, Sparse, solve_sparse
+
+
+class Structure:
+    """Of a pattern: its form and its colours. Equal where the pattern is, so static in what is compiled."""
+
+    def __init__(self, form: Form, colouring: Colouring):
+        self.form, self.colouring = form, colouring
+
+    @classmethod
+    def of(cls, pattern: Pattern) -> "Structure | None":
+        """None where a dense matrix or products with A serve better."""
+        form = choose_form(pattern.rows, pattern.cols, pattern.shape[1])
+        colouring = None if form is None else colour(pattern)
+        if form is None or colouring is None or colouring.border_rows.size or colouring.border_cols.size:
+            return None
+        return cls(form, Colouring(pattern.rows, pattern.cols, colouring.colours, colouring.count))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structure) and self.form == other.form
+
+    def __hash__(self) -> int:
+        return hash(self.form)
+
+    def __repr__(self) -> str:
+        return f"{self.form.describe()}, {self.colouring.count} tangents"
+
+
+class StructuredLU(eqx.Module):
+    """Elimination in the form that the pattern of A has."""
+
+    structure: Structure = eqx.field(static=True)
+
+    def __repr__(self) -> str:
+        return repr(self.structure)
+
+
+class Structured(eqx.Module):
+    """A, or Aᵀ, as a sparse matrix, and as the product with it."""
+
+    matrix: Sparse
+    faithful: Bool[Array, ""]  # whether the pattern has left nothing out, as far as was looked
+    like: tuple[Any, ...] = eqx.field(static=True)  # shapes and dtypes of x
+    transposed: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, v: Leaves) -> Leaves:
+        product = self.matrix.rmatvec if self.transposed else self.matrix.matvec
+        return _tree.unravel(product(_tree.ravel(v)), self.like)
+
+    @property
+    def T(self) -> "Structured":
+        return Structured(self.matrix, self.faithful, self.like, not self.transposed)
+
+
+def assembled(
+    residual: Callable[[Leaves], Leaves], x: Leaves, structure: Structure, verify: bool
+) -> tuple[Leaves, Structured]:
+    """R(x) and A there, by a tangent of R a colour; with `verify` by one more, that of a random direction, in which
+    nothing may be missing."""
+    value, tangent = jax.linearize(residual, x)
+    product = lambda v: _tree.ravel(tangent(_tree.unravel(v, x)))
+    dtype = _tree.work_dtype(x)
+    matrix = structure.form.pack(from_tangents(product, structure.colouring, dtype))
+    like = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in x)
+    faithful = jnp.asarray(True)
+    if verify:
+        direction = _tree.ravel(trust.direction(x))
+        missing = jnp.abs(product(direction) - matrix.matvec(direction))
+        size = matrix.abs().matvec(jnp.abs(direction))
+        faithful = jnp.all((missing <= float(jnp.finfo(dtype).eps) ** 0.5 * size) | ~jnp.isfinite(size))
+    return value, Structured(matrix, faithful, like)
+
+
+def solve_structured(A: Structured, b: Leaves, check: Kind | None) -> tuple[Leaves, Bool[Array, ""], Leaves]:
+    """A⁻¹ b, whether it can be trusted, and, with `check`, about the null vector of an A that is nearly singular.
+
+    Rows and columns are scaled as those of a dense matrix are (`solve.py`), and judged by the same test (`trust.py`).
+    """
+    matrix, right = A.matrix, _tree.ravel(b)
+    rows = _reciprocal(matrix.largest_in_rows())
+    columns = _reciprocal(matrix.scaled(rows, jnp.ones_like(rows)).largest_in_columns())
+    scaled, (of_b, of_y) = matrix.scaled(rows, columns), (columns, rows) if A.transposed else (rows, columns)
+    factors = scaled.factor()
+    found = solve_sparse(scaled, factors, right * of_b, transpose=A.transposed)
+    y = _tree.unravel(found.y * of_y, b)
+    ok = found.ok & A.faithful
+    if check is None:
+        return y, ok, ()
+    size = scaled.abs()
+    sums = (size.rmatvec if A.transposed else size.matvec)(jnp.ones_like(right))
+    # The diagonal of ∂F/∂x − I is a difference: in a column that holds nothing else, rounding is all there is.
+    sums = sums + rows * columns if check == "fixed_point" else sums
+    some = _tree.ravel(trust.direction(b)) / 2
+    z = solve_sparse(scaled, factors, some * sums, transpose=A.transposed)
+    return y, ok & z.ok & trust.is_certain(z.y), _tree.unravel(z.y, b)
+
+
+def _reciprocal(values: Float[Array, " n"]) -> Float[Array, " n"]:
+    return 1 / _xla.where(values > 0, values, 1)
