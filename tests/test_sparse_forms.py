@@ -210,15 +210,23 @@ def test_lanes_and_directions(name):
     for (y, ok), matrices in zip(answers, (dense, dense.transpose(0, 2, 1))):
         assert ok.tolist() == [True, True]
         np.testing.assert_allclose(y, np.linalg.solve(matrices, b[..., None])[..., 0], rtol=1e-8, atol=1e-10)
-    factors = form.pack(jnp.asarray(values[0])).factor()
-    for transpose, matrix in ((False, dense[0]), (True, dense[0].T)):
-        solve = lambda b, transpose=transpose: factors.solve(b, transpose=transpose)
-        wanted = np.linalg.solve(matrix, b.T).T
-        np.testing.assert_allclose(jax.vmap(solve)(b), wanted, rtol=1e-8, atol=1e-10)
-        y, tangent = jax.jvp(solve, (b[0],), (b[1],))
-        np.testing.assert_allclose(tangent, wanted[1], rtol=1e-8, atol=1e-10)
-        (pulled,) = jax.linear_transpose(solve, b[0])(b[0])
-        np.testing.assert_allclose(pulled, np.linalg.solve(matrix.T, b[0]), rtol=1e-8, atol=1e-10)
+    A = form.pack(jnp.asarray(values[0]))
+    found = jax.jit(directions)(A, jnp.asarray(b))
+    for what, matrix, right in (
+        ("lanes", dense[0].T, b),
+        ("tangent", dense[0], b[1]),
+        ("pulled", dense[0].T, b[0]),
+    ):
+        np.testing.assert_allclose(found[what], np.linalg.solve(matrix, right.T).T, rtol=1e-8, atol=1e-10)
+
+
+def directions(A, b):
+    factors = A.factor()
+    return {
+        "lanes": jax.vmap(lambda b: factors.solve(b, transpose=True))(b),
+        "tangent": jax.jvp(factors.solve, (b[0],), (b[1],))[1],
+        "pulled": jax.linear_transpose(factors.solve, b[0])(b[0])[0],
+    }
 
 
 def test_what_is_no_form():

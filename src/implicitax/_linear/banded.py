@@ -16,7 +16,7 @@ and the whole is not, is replaced by one of that size: the answer then has half 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
 import equinox as eqx
@@ -38,17 +38,21 @@ class Interiors(NamedTuple):
     """What each step leaves, for all P interiors."""
 
     pivot: Int[Array, "L P"]  # the row that was exchanged with the first of the w + 1 candidates
-    upper: Float[Array, "L d P"]  # the row of U, d = 2w + 1
-    before: Float[Array, "L w P"]  # and its entries in the columns of the separator before
-    lower: Float[Array, "L w P"]  # the factors of the w rows that follow
+    diagonal: Float[Array, "L P"]  # of U
+    upper: Float[Array, "L 2*w P"]  # and the rest of its row
+    before: Float[Array, "L w P"]  # with its entries in the columns of the separator before
+    lower: list[Float[Array, "L P"]]  # the factors of the w rows that follow
     lower_before: Float[Array, "L w P"]  # and of the rows of the separator before
 
 
 class Window(NamedTuple):
-    """The rows that are not eliminated yet and reach the next column, w + 1 candidates and the w of the separator."""
+    """The rows that are not eliminated yet and reach the next column, w + 1 candidates and the w of the separator.
 
-    rows: Float[Array, "c d P"]
-    before: Float[Array, "c w P"]
+    The candidates are apart, so that a new one comes in without a copy of the others.
+    """
+
+    rows: list[Float[Array, "d P"]]
+    before: list[Float[Array, "w P"]]
     separator: Float[Array, "w d P"]
     separator_before: Float[Array, "w w P"]
 
@@ -63,7 +67,7 @@ def _window(rows: Float[Array, "m d P"], own: Float[Array, "w d P"]) -> Window:
     before = [filled(nothing((j, *shape)), rows[j, : w - j]) for j in range(w)] + [nothing((w, *shape))]
     previous = jnp.concatenate([jnp.zeros_like(own[..., :1]), own[..., :-1]], -1)
     separator = [filled(previous[s, 2 * w - s :], nothing((d - 1 - s, *shape))) for s in range(w)]
-    return Window(jnp.stack(first), jnp.stack(before), jnp.stack(separator), nothing((w, w, *shape)))
+    return Window(first, before, jnp.stack(separator), nothing((w, w, *shape)))
 
 
 def eliminate(rows: Float[Array, "m d P"], smallest: Float[Array, ""]) -> tuple[Interiors, Float[Array, "P w 3*w"]]:
@@ -77,47 +81,46 @@ def eliminate(rows: Float[Array, "m d P"], smallest: Float[Array, ""]) -> tuple[
     def step(window: Window, row: tuple[Array, Array]) -> tuple[Window, Interiors]:
         index, entering = row
         candidates, spikes, separator, corner = window
-        pivot = _choose(candidates[:, 0], length - index)
+        pivot = _choose([candidate[0] for candidate in candidates], length - index)
         top, before = _chosen(pivot, candidates), _chosen(pivot, spikes)
         first = _xla.where(jnp.abs(top[0]) < smallest, jnp.copysign(smallest, top[0]), top[0])
         others = _others(pivot, candidates)
-        lower, lower_before = others[:, 0] / first, separator[:, 0] / first
+        lower, lower_before = [other[0] / first for other in others], separator[:, 0] / first
         window = Window(
-            _entered(_shifted(others[:, 1:] - lower[:, None] * top[1:]), entering),
-            _entered(_others(pivot, spikes) - lower[:, None] * before, jnp.zeros_like(before)),
+            [*(_shifted(other[1:] - m * top[1:]) for other, m in zip(others, lower)), entering],
+            [*(spike - m * before for spike, m in zip(_others(pivot, spikes), lower)), jnp.zeros_like(before)],
             _shifted(separator[:, 1:] - lower_before[:, None] * top[1:]),
             corner - lower_before[:, None] * before,
         )
-        upper = jnp.concatenate([first[None], top[1:]])
-        return window, Interiors(pivot, upper, before, lower, lower_before)
+        return window, Interiors(pivot, first, top[1:], before, lower, lower_before)
 
     window = _window(rows, own)
     end, interiors = jax.lax.scan(step, window, (jnp.arange(length), rows[w + 1 :]))
     # What the interior after it leaves in the rows of a separator is in the next lane.
     after, corner = (_next(part) for part in (end.separator[:, :w], end.separator_before))
-    diagonal = end.rows[:w, :w] + corner
-    left = jnp.concatenate([end.before[:w], diagonal, after], 1)
+    diagonal = jnp.stack(end.rows[:w])[:, :w] + corner
+    left = jnp.concatenate([jnp.stack(end.before[:w]), diagonal, after], 1)
     return interiors, jnp.moveaxis(left, 2, 0)
 
 
 def apply_inverse(interiors: Interiors, separators: Solve, b: Array) -> Array:
     """A⁻¹ b, b of shape (L + w, P): forward with L, the separators, and back with U."""
-    w = interiors.lower.shape[1]
+    w = len(interiors.lower)
 
-    def forward(carry: tuple[Array, Array], step: tuple[Interiors, Array]) -> tuple[tuple[Array, Array], Array]:
+    def forward(carry: tuple[list, Array], step: tuple[Interiors, Array]) -> tuple[tuple[list, Array], Array]:
         (candidates, before), (factors, entering) = carry, step
         y = _chosen(factors.pivot, candidates)
-        others = _others(factors.pivot, candidates) - factors.lower * y
-        return (_entered(others, entering), before - factors.lower_before * y), y
+        others = [row - m * y for row, m in zip(_others(factors.pivot, candidates), factors.lower)]
+        return ([*others, entering], before - factors.lower_before * y), y
 
     def back(after: Array, step: tuple[Interiors, Array]) -> tuple[Array, Array]:
         factors, y = step
-        x = (y - _sum(factors.upper[1:] * after)) / factors.upper[0]
+        x = (y - _sum(factors.upper * after)) / factors.diagonal
         return jnp.concatenate([x[None], after[:-1]]), x
 
     entering = jnp.concatenate([b[w + 1 :], jnp.zeros_like(b[:1])])
-    (rows, before), y = jax.lax.scan(forward, (b[: w + 1], jnp.zeros_like(b[:w])), (interiors, entering))
-    x = separators(rows[:w] + _next(before))
+    (rows, before), y = jax.lax.scan(forward, (list(b[: w + 1]), jnp.zeros_like(b[:w])), (interiors, entering))
+    x = separators(jnp.stack(rows[:w]) + _next(before))
     y = y - jnp.einsum("lwp,wp->lp", interiors.before, _previous(x), precision=jax.lax.Precision.HIGHEST)
     inner = jax.lax.scan(back, jnp.concatenate([x, jnp.zeros_like(x)]), (interiors, y), reverse=True)[1]
     return jnp.concatenate([inner, x])
@@ -125,51 +128,44 @@ def apply_inverse(interiors: Interiors, separators: Solve, b: Array) -> Array:
 
 def apply_inverse_transposed(interiors: Interiors, separators: Solve, b: Array) -> Array:
     """A⁻ᵀ b: forward with Uᵀ, the separators, and back with Lᵀ, each step's exchange undone."""
-    w = interiors.lower.shape[1]
+    w = len(interiors.lower)
 
     def forward(known: Array, step: tuple[Interiors, Array]) -> tuple[Array, Array]:
         factors, of_b = step
-        y = (of_b - known[0]) / factors.upper[0]
-        return _shifted(known[1:]) + factors.upper[1:] * y, y
+        y = (of_b - known[0]) / factors.diagonal
+        return _shifted(known[1:]) + factors.upper * y, y
 
-    def back(after: Array, step: tuple[Interiors, Array]) -> tuple[Array, Array]:
+    def back(after: list[Array], step: tuple[Interiors, Array]) -> tuple[list[Array], Array]:
         factors, y = step
-        rows = jnp.concatenate([(y - _sum(factors.lower * after))[None], after])
-        rows = jnp.concatenate([_chosen(factors.pivot, rows)[None], _others(factors.pivot, rows)])
+        rows = [y - _sum([m * row for m, row in zip(factors.lower, after)]), *after]
+        rows = [_chosen(factors.pivot, rows), *_others(factors.pivot, rows)]
         return rows[:-1], rows[-1]
 
     known, y = jax.lax.scan(forward, jnp.zeros_like(b, shape=(2 * w, b.shape[1])), (interiors, b[:-w]))
     before = jnp.einsum("lwp,lp->wp", interiors.before, y, precision=jax.lax.Precision.HIGHEST)
     x = separators(b[-w:] - known[:w] - _next(before))
     y = y - jnp.einsum("lwp,wp->lp", interiors.lower_before, _previous(x), precision=jax.lax.Precision.HIGHEST)
-    first, rest = jax.lax.scan(back, x, (interiors, y), reverse=True)
-    return jnp.concatenate([first, rest])
+    first, rest = jax.lax.scan(back, list(x), (interiors, y), reverse=True)
+    return jnp.concatenate([jnp.stack(first), rest])
 
 
-def _choose(entries: Float[Array, "c P"], rows: Array) -> Int[Array, " P"]:
+def _choose(entries: list[Float[Array, " P"]], rows: Array) -> Int[Array, " P"]:
     """Where the largest is, among the rows that are of the interior."""
     best, pivot = jnp.abs(entries[0]), jnp.zeros_like(entries[0], jnp.int32)
-    for j in range(1, entries.shape[0]):
-        larger = (jnp.abs(entries[j]) > best) & (j < rows)
-        best, pivot = _xla.where(larger, jnp.abs(entries[j]), best), _xla.where(larger, j, pivot)
+    for j, entry in enumerate(entries[1:], start=1):
+        larger = (jnp.abs(entry) > best) & (j < rows)
+        best, pivot = _xla.where(larger, jnp.abs(entry), best), _xla.where(larger, j, pivot)
     return pivot
 
 
-def _chosen(pivot: Array, rows: Array) -> Array:
+def _chosen(pivot: Array, rows: list[Array]) -> Array:
     """The pivot's row."""
-    return functools.reduce(lambda top, j: _xla.where(pivot == j, rows[j], top), range(1, rows.shape[0]), rows[0])
+    return functools.reduce(lambda top, j: _xla.where(pivot == j, rows[j], top), range(1, len(rows)), rows[0])
 
 
-def _others(pivot: Array, rows: Array) -> Array:
+def _others(pivot: Array, rows: list[Array]) -> list[Array]:
     """The rows but the first, which stands in the place of the pivot's."""
-    place = np.arange(1, rows.shape[0], dtype=np.int32).reshape(-1, *(1,) * (rows.ndim - 1))
-    return _xla.where(pivot == place, rows[:1], rows[1:])
-
-
-def _entered(rows: Array, row: Array) -> Array:
-    """The rows, and the one that comes after them; written in place, which costs less than to join them."""
-    padded = jax.lax.pad(rows, jnp.zeros((), rows.dtype), [(0, 1, 0)] + [(0, 0, 0)] * (rows.ndim - 1))
-    return padded.at[-1].set(row)
+    return [_xla.where(pivot == j, rows[0], row) for j, row in enumerate(rows[1:], start=1)]
 
 
 def _shifted(rows: Array) -> Array:
@@ -185,9 +181,9 @@ def _previous(lanes: Array) -> Array:
     return jnp.concatenate([jnp.zeros_like(lanes[..., :1]), lanes[..., :-1]], -1)
 
 
-def _sum(rows: Array) -> Array:
+def _sum(rows: Iterable[Array]) -> Array:
     """Over the rows, written out: each is of all lanes."""
-    return functools.reduce(jnp.add, list(rows))
+    return functools.reduce(jnp.add, rows)
 
 
 def eliminate_separators(left: Float[Array, "P w 3*w"], smallest: Float[Array, ""]) -> Interiors:
@@ -201,7 +197,7 @@ def eliminate_separators(left: Float[Array, "P w 3*w"], smallest: Float[Array, "
 
 def _separators(interiors: Interiors, apply: Callable[..., Array]) -> Solve:
     """Their solve, of vectors of shape (w, P)."""
-    width = interiors.lower.shape[1]
+    width = len(interiors.lower)
 
     def solve(b: Array) -> Array:
         rows = jnp.pad(b.T.reshape(-1, 1), ((0, width), (0, 0)))
