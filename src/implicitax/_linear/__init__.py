@@ -1,7 +1,11 @@
 """Linear algebra: A = ∂R/∂x, and solves with it and its transpose."""
 
 from . import trust as trust
+from .assemble import Colouring as Colouring
+from .assemble import from_tangents as from_tangents
+from .assemble import gather as gather
 from .dense import DenseLU as DenseLU
+from .forms import choose_form as choose_form
 from .gmres import gmres as gmres
 from .krylov import Krylov as Krylov
 from .linearise import Linear as Linear
@@ -23,5 +27,10 @@ from .solve import solve as solve
 from .solve import solve_bare as solve_bare
 from .solve import solve_dense as solve_dense
 from .solve import wanted as wanted
+from .sparse import Factors as Factors
+from .sparse import Form as Form
+from .sparse import Solved as Solved
+from .sparse import Sparse as Sparse
+from .sparse import solve_sparse as solve_sparse
 from .structure import Structure as Structure
 from .structure import StructuredLU as StructuredLU
