@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from .. import _xla
+from . import block_tridiagonal
 from .sparse import Factors
 from .tridiagonal import Diagonals
 
@@ -186,26 +187,6 @@ def _sum(rows: Iterable[Array]) -> Array:
     return functools.reduce(jnp.add, rows)
 
 
-def eliminate_separators(left: Float[Array, "P w 3*w"], smallest: Float[Array, ""]) -> Interiors:
-    """Of the separators, all as one interior: a band of half-width 2w − 1, with a separator after it that is empty."""
-    count, w, _ = left.shape
-    width = 2 * w - 1
-    rows = jnp.stack([jnp.pad(left[:, s], ((0, 0), (w - 1 - s, s))) for s in range(w)], 1).reshape(count * w, -1)
-    empty = jnp.zeros((width, 2 * width + 1), rows.dtype).at[:, width].set(1)
-    return eliminate(jnp.concatenate([rows, empty])[..., None], smallest)[0]
-
-
-def _separators(interiors: Interiors, apply: Callable[..., Array]) -> Solve:
-    """Their solve, of vectors of shape (w, P)."""
-    width = len(interiors.lower)
-
-    def solve(b: Array) -> Array:
-        rows = jnp.pad(b.T.reshape(-1, 1), ((0, width), (0, 0)))
-        return apply(interiors, lambda empty: empty, rows)[:-width].reshape(b.T.shape).T
-
-    return solve
-
-
 class Band(Diagonals):
     """A band of half-width 2 or more."""
 
@@ -215,7 +196,7 @@ class Band(Diagonals):
     def factor(self, data: Array) -> "BandFactors":
         smallest = float(jnp.finfo(data.dtype).eps) ** 0.5 * jnp.max(jnp.abs(data))
         interiors, left = eliminate(self._by_part(data, 1), smallest)
-        return BandFactors(interiors, eliminate_separators(left, smallest), self)
+        return BandFactors(interiors, block_tridiagonal.factorise(left), self)
 
     @property
     def parts(self) -> int:
@@ -235,10 +216,14 @@ class Band(Diagonals):
 
 class BandFactors(Factors):
     interiors: Interiors
-    separators: Interiors
+    separators: block_tridiagonal.Panels
     form: Band = eqx.field(static=True)
 
     def solve(self, b: Float[Array, " n"], *, transpose: bool = False) -> Float[Array, " n"]:
-        form, apply = self.form, apply_inverse_transposed if transpose else apply_inverse
-        x = apply(self.interiors, _separators(self.separators, apply), form._by_part(form._enter(b), 0))
+        form, of_separators = self.form, block_tridiagonal.apply_inverse
+        apply = apply_inverse
+        if transpose:
+            apply, of_separators = apply_inverse_transposed, block_tridiagonal.apply_inverse_transposed
+        separators = lambda b: of_separators(self.separators, b.T).T
+        x = apply(self.interiors, separators, form._by_part(form._enter(b), 0))
         return form._leave(x.T.reshape(-1)[: form.n])
