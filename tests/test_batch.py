@@ -200,7 +200,7 @@ def independent(x, a):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("solver", [ix.Anderson(3), ix.Auto(), ix.Broyden(), ix.Picard(0.5)], ids=str)
+@pytest.mark.parametrize("solver", [ix.Anderson(3), ix.Auto(), ix.Squarem(), ix.Broyden(), ix.Picard(0.5)], ids=str)
 def test_a_row_changes_no_independent_row_by_a_bit(solver, bad):
     a, x0 = jnp.linspace(0.5, 1.5, 6), jnp.ones((6, 3))
 

@@ -55,7 +55,7 @@ FILES = {
         *("neumann", "gmres", "krylov", "structure", "linearise", "solve"),
     ),
     "_methods": (
-        *("contract", "picard", "settings", "anderson", "bracket", "broyden", "newton", "newton_krylov"),
+        *("contract", "picard", "settings", "anderson", "bracket", "broyden", "squarem", "newton", "newton_krylov"),
         *("trust_region", "rungs", "ladder", "pseudo_transient", "foreign"),
     ),
     "_loop": (
@@ -192,7 +192,7 @@ def test_private_doors_are_in_one_file():
 def test_every_choice_of_auto_is_in_one_file():
     """Outside of `_methods/` no concrete method is named but in the table of `Auto`, in the row-wise linear solve of a
     batch, which is Anderson's method, and where `diagnose` compares solvers. So a new method touches nothing else."""
-    methods = {"Anderson", "Broyden", "Ladder", "Newton", "NewtonKrylov", "Picard", "PseudoTransient"}
+    methods = {"Anderson", "Broyden", "Ladder", "Newton", "NewtonKrylov", "Picard", "PseudoTransient", "Squarem"}
     naming = {
         module
         for module, tree in TREES.items()
@@ -210,7 +210,7 @@ def test_no_method_is_told_by_its_class():
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance"
         for name in ast.walk(node.args[1])
-        if isinstance(name, ast.Name) and name.id in ("Anderson", "Broyden", "Ladder", "Newton", "Picard")
+        if isinstance(name, ast.Name) and name.id in ("Anderson", "Broyden", "Ladder", "Newton", "Picard", "Squarem")
     }
     assert asked == set()
 

@@ -398,6 +398,7 @@ def test_what_the_messages_end_with():
 
 STEPPING_BACK = (
     ix.Anderson(),
+    ix.Squarem(),
     ix.Broyden(),
     ix.Newton(),
     ix.Ladder(),
@@ -409,7 +410,7 @@ STEPPING_BACK = (
 
 @pytest.mark.parametrize("solver", STEPPING_BACK, ids=str)
 def test_what_steps_back_and_counts_its_evaluations(solver):
-    """`Auto`, `Anderson`, `Broyden` and all of Newton's kind step back from a NaN; `nfev`: evaluations of F."""
+    """All but `Picard` step back from a NaN; `nfev`: evaluations of F."""
     sol, points = watched(leaves_its_domain, 0.0, solver=solver)
     assert np.max(points) > 0.5
     assert bool(sol.success)

@@ -25,6 +25,7 @@ SOLVERS = {
     ("fixed_point", "Picard"): ix.Picard(0.5),
     ("fixed_point", "Anderson"): ix.Anderson(),
     ("fixed_point", "retries"): ix.Anderson(memory=10, warmup=30, retries=((5, 0.5), (10, 0.2), (3, 0.05))),
+    ("fixed_point", "Squarem"): ix.Squarem(),
     ("fixed_point", "Broyden"): ix.Broyden(),
     ("fixed_point", "Newton"): ix.Newton(),
     ("fixed_point", "NewtonKrylov"): ix.NewtonKrylov(),

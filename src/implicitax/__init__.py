@@ -9,6 +9,7 @@ from ._errors import ConvergenceError as ConvergenceError
 from ._plan import Auto as Auto
 from ._methods import Picard as Picard
 from ._methods import Anderson as Anderson
+from ._methods import Squarem as Squarem
 from ._methods import PseudoTransient as PseudoTransient
 from ._methods import Broyden as Broyden
 from ._methods import Newton as Newton

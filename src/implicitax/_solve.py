@@ -48,7 +48,7 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
     - `x0`: the guess; any pytree of real or complex arrays, in the units of the model. Python numbers take the dtype
       that F returns. It may depend on θ, and often should; where F is not finite there `Auto` tries points around it.
     - `args`: passed on to F.
-    - `solver`: `Auto()` (default), `Picard`, `Anderson`, `PseudoTransient`, `Broyden`, `Newton`, `Ladder`,
+    - `solver`: `Auto()` (default), `Picard`, `Anderson`, `Squarem`, `PseudoTransient`, `Broyden`, `Newton`, `Ladder`,
       `NewtonKrylov`, or an Optimistix solver.
     - `adjoint`: `Implicit()` (default), `OneStep()`, `Neumann(terms)`, `Unrolled(steps)`.
     - `rtol`, `atol`: the solve stops where every component has `|F(x) − x| ≤ atol + rtol·|x|`; numbers, or pytree

@@ -58,6 +58,7 @@ SOLVERS: dict[str, Any] = {
         ix.Auto,
         ix.Picard,
         ix.Anderson,
+        ix.Squarem,
         ix.PseudoTransient,
         ix.Broyden,
         ix.Newton,

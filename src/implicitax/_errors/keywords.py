@@ -167,8 +167,9 @@ def check_row_by_row(caller: str, culprit: Any, by_row: bool) -> None:
         raise ValueError(
             mistake(
                 f"{caller}(batch_axis=..., solver=..., adjoint=...)",
-                "a solver that works row by row: `ix.Auto()`, `ix.Anderson()`, `ix.Broyden()`, `ix.Picard()`, or, with "
-                "a dense matrix for each row, `ix.Newton()`, `ix.Ladder()`, `ix.PseudoTransient()`",
+                "a solver that works row by row: `ix.Auto()`, `ix.Anderson()`, `ix.Squarem()`, `ix.Broyden()`, "
+                "`ix.Picard()`, or, with a dense matrix for each row, `ix.Newton()`, `ix.Ladder()`, "
+                "`ix.PseudoTransient()`",
                 named(culprit),
                 "Each row has coefficients, stopping and a status of its own.",
                 "Leave out `solver` and `adjoint`, or `batch_axis`.",

@@ -20,3 +20,4 @@ from .newton import Newton as Newton
 from .newton_krylov import NewtonKrylov as NewtonKrylov
 from .picard import Picard as Picard
 from .pseudo_transient import PseudoTransient as PseudoTransient
+from .squarem import Squarem as Squarem
