@@ -53,8 +53,10 @@ def loopy_solution(theta: Graph) -> np.ndarray:
     for k in range(230):
         y = np.tanh(theta.field[theta.start] + cavity @ x)
         r = np.arctanh(t * y) - x
-        slope = (t * (1 - y**2) / (1 - (t * y) ** 2))[:, None] * cavity
-        x = x + (0.5 * r if k < 200 else np.linalg.solve(np.eye(m) - slope, r))
+        if k < 200:
+            x = x + 0.5 * r
+        else:
+            x = x + np.linalg.solve(np.eye(m) - (t * (1 - y**2) / (1 - (t * y) ** 2))[:, None] * cavity, r)
     assert np.max(np.abs(r)) < 1e-13
     return x
 
@@ -171,7 +173,7 @@ def machine(seed: int, n: int = 80) -> Case:
 # A string over an obstacle -------------------------------------------------------------------------------------------
 
 
-def obstacle(seed: int, n: int = 60) -> Case:
+def obstacle(seed: int, n: int = 80) -> Case:
     rng = np.random.default_rng(seed)
     Q = 2 * np.eye(n) - np.eye(n, k=1) - np.eye(n, k=-1)
     place = np.arange(1, n + 1) / (n + 1)
