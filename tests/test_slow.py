@@ -1,4 +1,4 @@
-"""Slow and piecewise maps drawn at random: what the default finds, and its derivative, beside answers from elsewhere."""
+"""Slow and piecewise maps, drawn at random: what the default finds, and its derivative, beside other answers."""
 
 import functools
 
