@@ -54,6 +54,8 @@ SOME = 300  # and up to which they cost little beside what has been spent until 
 
 # Pairs (memory, damping) of Anderson's method that serve where the first setting fails, plain iteration as the last
 # resort, and how often it begins anew: `docs/batches.md` has what they solve, and `docs/robustness.md`.
+# Where Newton's steps are in reserve, which need tens of evaluations, only plain iteration comes before them:
+# `docs/slow-maps.md`, "near".
 RETRIES = ((5, 0.5), (10, 0.2), (3, 0.05))
 LAST = ((0, 1.0), (0, 0.3), (0, 0.1))
 MEMORY, RESTARTS = 10, 3
@@ -81,7 +83,7 @@ class Auto(AbstractMethod):
     | | few unknowns (n ≤ 8) | more | n > 1000 |
     |---|---|---|---|
     | `fixed_point` | `PseudoTransient(restarts=3)` | `Anderson(10, warmup=40, retries=…, restarts=3)` | the same |
-    | where it stalls, F simple | | n ≤ 300: `PseudoTransient` from there | |
+    | the same, F simple | | n ≤ 300: `Anderson(10, warmup=40, retries=((0, 1.0),))`, then `PseudoTransient` | |
     | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov(starts=4)` |
 
     In a batch, which waits for its last row, there are no restarts, and no other method after this. Where F has no
@@ -108,12 +110,17 @@ class Auto(AbstractMethod):
 
     kinds = ("fixed_point", "root")
 
-    def choose(self, kind: Kind, size: int, batch: bool = False, differentiable: bool = True) -> AbstractMethod:
+    def choose(
+        self, kind: Kind, size: int, batch: bool = False, differentiable: bool = True, newton: bool = False
+    ) -> AbstractMethod:
+        """`newton`: whether Newton's steps are in reserve (`later`), to which plain iteration is all that is first."""
         if kind == "root":
             return Ladder() if size <= DENSE else NewtonKrylov(starts=STARTS)
         if size <= FEW and differentiable:
             return PseudoTransient(restarts=0 if batch else RESTARTS_OF_FEW)
         warmup, restarts = (WARMUP_OF_ROWS, 0) if batch else (WARMUP, RESTARTS)
+        if newton:
+            return Anderson(MEMORY, warmup=warmup, retries=LAST[:1])
         return Anderson(MEMORY, warmup=warmup, retries=RETRIES + LAST, restarts=restarts)
 
     def init(self, x: Leaves, setting: Array) -> Any:

@@ -165,7 +165,8 @@ def _choose_solver(problem: Problem, solver: Any, batch_axis: int | None, unroll
             solver = auto.to_unroll(kind)
         check.check_unrolled(caller, solver, _is_smooth(solver))
     elif isinstance(solver, auto.Auto):
-        solver = solver.choose(kind, size, batch_axis is not None, problem.differentiable)
+        newton = auto.later(problem, batch_axis) is not None
+        solver = solver.choose(kind, size, batch_axis is not None, problem.differentiable, newton)
     return _fit(solver, problem, rows)
 
 
