@@ -174,7 +174,8 @@ def test_nothing_is_run():
 
 def test_a_budget():
     n = 3000
-    for f in (jnp.cumsum, jnp.sort, lambda x: x / x.sum(), lambda x: jnp.outer(x, x).sum(0), jnp.fft.fft):
+    pairs = lambda x: (x[:, None] - x).sum(1)
+    for f in (pairs, jnp.cumsum, jnp.sort, lambda x: x / x.sum(), lambda x: jnp.outer(x, x).sum(0), jnp.fft.fft):
         assert entries(lambda x, f=f: jnp.real(f(x)), (n,)) is None
     assert entries(jnp.cumsum, (200,)).sum() == 200 * 201 // 2
     assert entries(jnp.cumsum, (200,), budget=1000) is None
@@ -188,8 +189,10 @@ def test_long_loops():
         entries(lambda x: jax.lax.scan(lambda c, u: ((c[0] + 1, u, c[1]), u * c[2]), (0, x[0], x[0]), x)[1], (n,)),
         entries(lambda x: jax.lax.fori_loop(0, 10**9, lambda i, y: 0.5 * y + x, x), (n,)),
         entries(lambda x: jax.lax.map(lambda i: x[i] * x[n - 1 - i], jnp.arange(n)), (n,)),
+        entries(lambda x: jax.lax.scan(lambda y, t: (y + t * (jnp.sin(y) - x), None), x, jnp.arange(9000.0))[0], (n,)),
+        entries(lambda x: jax.lax.while_loop(lambda c: c[0] < 9000, lambda c: (c[0] + 1, c[1] * x), (0, x))[1], (n,)),
     ]
-    assert [int(matrix.sum()) for matrix in found] == [3 * n - 2, 2 * n - 1, n, 2 * n]
+    assert [int(matrix.sum()) for matrix in found] == [3 * n - 2, 2 * n - 1, n, 2 * n, n, n]
     assert found[1][5, [3, 5]].all()
 
 

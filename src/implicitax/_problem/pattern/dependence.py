@@ -19,6 +19,7 @@ Numbers: TypeAlias = Int[np.ndarray, "..."]
 
 MOST_PLANES = 32  # unknowns of an element up to which it is kept by planes
 _EQUATION = 1000  # what an equation costs in Python, in entries
+_EMPTY = 4  # how many times more elements than entries an array may have
 
 
 class OverBudgetError(Exception):
@@ -55,6 +56,16 @@ class Space:
         if entries > self.limit or self._left < 0:
             raise OverBudgetError
 
+    def fits(self, shape: Shape) -> None:
+        """Raises before an array of that shape is looked at, if it is too large even with most of it empty."""
+        if math.prod(shape) > _EMPTY * self.limit:
+            raise OverBudgetError
+
+    @property
+    def share(self) -> int:
+        """The entries that a loop may spend when it is written out: half of what is left."""
+        return self._left // 2
+
     def identity(self, shape: Shape, first: int) -> Maybe:
         """Each element is an unknown, by number from `first`."""
         size = math.prod(shape)
@@ -63,6 +74,7 @@ class Space:
 
     def of_planes(self, shape: Shape, planes: Sequence[Numbers]) -> Maybe:
         """Planes that say the same are kept once, those that say nothing not at all."""
+        self.fits(shape)
         kept: dict[Any, list[Numbers]] = {}
         size = math.prod(shape)
         if size == 0:
@@ -132,6 +144,7 @@ class Space:
 
     def union(self, parts: Sequence[Maybe], shape: Shape) -> Maybe:
         """Element by element; what is smaller is broadcast."""
+        self.fits(shape)
         given = [part for part in parts if part is not None]
         if len(given) == 1 and given[0].shape == shape:
             return given[0]
@@ -148,6 +161,7 @@ class Space:
     def move(self, how: Move, parts: Sequence[Maybe], shapes: Sequence[Shape], shape: Shape) -> Maybe:
         """What becomes of elements that a primitive puts elsewhere: `how` is the primitive, in NumPy, of arrays of
         those shapes in which −1 is what depends on nothing."""
+        self.fits(shape)
         given = [part for part in parts if part is not None]
         if all(part.rows is None for part in given):
             planes = []

@@ -1,5 +1,6 @@
 """Dependences through loops: written out where they are short, else all iterations at once, else to a fixed point."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from .values import Known
 from .walk import Inner, Walk
 
 _SHORT, _LONG = 3000, 50_000  # equations of a loop written out, if it is the first choice, and the last but one
+_PASSES = 3  # over the carry in an iteration, about
 _ROUNDS, _MORE_ROUNDS = 6, 60  # to a fixed point, of all iterations at once, and of their union
 
 
@@ -55,7 +57,8 @@ def scan(walk: Walk, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
     if work <= _SHORT:
         return _written_out(walk, loop)
     found = _at_once(walk, loop)
-    if found is None and work <= _LONG:
+    passes = _PASSES * loop.length * sum(math.prod(shape) for shape in loop.carry_shapes)
+    if found is None and work <= _LONG and passes < walk.space.share:
         found = _written_out(walk, loop)
     return _united(walk, loop) if found is None else found
 
@@ -211,6 +214,8 @@ def repeat(walk: Walk, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
     cond, body = params["cond_jaxpr"], params["body_jaxpr"]
     moves = any(isinstance(value, Dependence) for value in ins)
     left = (_LONG if moves else _SHORT) // max(1, walk.operations(body) + walk.operations(cond))
+    shapes = [getattr(var.aval, "shape", ()) for var in eqn.outvars]
+    left = min(left, walk.space.share // (_PASSES * max(1, sum(map(math.prod, shapes)))))
     while left > 0:
         (answer,) = walk.closed(cond, [*asks, *carry])
         goes_on = value_of(answer)
@@ -221,7 +226,7 @@ def repeat(walk: Walk, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
         carry, left = walk.closed(body, [*consts, *carry]), left - 1
     if not moves:
         return [None] * len(eqn.outvars)
-    jaxpr, shapes = body.jaxpr, [getattr(var.aval, "shape", ()) for var in eqn.outvars]
+    jaxpr = body.jaxpr
     kept = [jaxpr.outvars[k] is jaxpr.invars[len(consts) + k] for k in range(len(carry))]
     step = lambda carry: walk.closed(body, [*consts, *carry])
     return _fixed_point(walk, step, carry, kept, shapes, others=consts)
