@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import wadler_lindig as wl
 from jaxtyping import Array, Bool, Float
 
 from .. import _tree, _xla
@@ -48,8 +49,8 @@ class StructuredLU(eqx.Module):
 
     structure: Structure = eqx.field(static=True)
 
-    def __repr__(self) -> str:
-        return repr(self.structure)
+    def __pdoc__(self, **_: Any) -> Any:
+        return wl.TextDoc(repr(self.structure))
 
 
 class Structured(eqx.Module):

@@ -5,12 +5,14 @@
 | method, fixed point | `PseudoTransient` | `PseudoTransient` | `Anderson` | `Anderson` | `Anderson` |
 | before it, root of n = 1 with two bounds | `Bracket` | none | none | none | none |
 | method, root | `Ladder` | `Ladder` | `Ladder` | `Ladder` | `NewtonKrylov` |
+| before it, root where A has a structure, n > 64 | none | none | `Newton` | `Newton` | `Newton` |
 | where it stalls, fixed point of n ≤ 300, F simple | none | none | `PseudoTransient` | the same | none |
 | first attempt, fixed point | plain, then Newton | plain | plain | plain | plain |
 | first attempt, root | Newton | none | none | none | none |
 | A in Newton's step | `SmallLU` | `DenseLU` | `DenseLU` | `DenseLU` | `Krylov` |
 | A in the derivative, root | `SmallLU` | `DenseLU` | `DenseLU` | `DenseLU` | `Krylov` |
 | A in the derivative, fixed point | `SmallLU` | `DenseLU` | `DenseLU` | `Krylov`, then LU | `Krylov`, then GMRES |
+| the same where A has a structure, n > 64, fixed point n > 100 | | | | `StructuredLU` | `StructuredLU` |
 | A in the derivative of a batch, n of all rows | `SmallLU` | `DenseLU` | `DenseLU` | as above | `RowKrylov` |
 
 n ≤ 4 is where an LU decomposition that is written out pays (`SMALL` in `_linear/small_lu.py`; the table that
@@ -86,6 +88,11 @@ class Auto(AbstractMethod):
     | the same, F simple | | n ≤ 300: `Anderson(10, warmup=40, retries=((0, 1.0),))`, then `PseudoTransient` | |
     | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov(starts=4)` |
 
+    From 65 unknowns the pattern of ∂R/∂x is found from F. Where that is a band, if need be in another order of the
+    unknowns, or blocks, a root is sought by Newton's steps first, at the cost of a few tangents and an elimination in
+    that form; so is a fixed point where all else has stalled. The derivative is made by it too, and
+    `Solution.linear_solver` says what it is: "tridiagonal, 3 tangents".
+
     In a batch, which waits for its last row, there are no restarts, and no other method after this. Where F has no
     derivative, as a callback has not, a fixed point is `Anderson`'s from n = 1, and of a root ∂R/∂x is by differences:
     two evaluations for each unknown.
@@ -150,18 +157,23 @@ def for_steps(size: int, dtype: Any) -> lx.AbstractLinearSolver:
 
 
 def structure_of(problem: Problem, wanted: Wanted, theta: Theta) -> Structure | None:
-    """The structure of the A of a root, where the choice is ours and it may serve."""
+    """The structure of A, where the choice is ours and it may serve."""
     ours = wanted.solver is None or isinstance(wanted.solver, Auto)
     alone = wanted.batch_axis is None and not isinstance(wanted.adjoint, Unrolled)
-    if problem.kind != "root" or problem.size <= LEAST or problem.excess is not None or not (ours and alone):
+    enough = problem.size > (LEAST if problem.kind == "root" else MANY)
+    if not (ours and alone and enough) or problem.excess is not None:
         return None
     pattern = problem.pattern(theta)
     return None if pattern is None else Structure.of(pattern)
 
 
-def by_structure(structure: Structure) -> AbstractMethod:
-    """What is tried first where A has a structure."""
-    return Newton(StructuredLU(structure))
+def by_structure(
+    problem: Problem, structure: Structure, solver: AbstractMethod, later: AbstractMethod | None
+) -> tuple[AbstractMethod, AbstractMethod | None]:
+    """What is tried, and what where it stalls, if A has a structure: of a root Newton's steps first, which cost little.
+    Those of a fixed point cost as little, but it is the one sought that plain iteration leads to."""
+    newton = Newton(StructuredLU(structure))
+    return (newton, solver) if problem.kind == "root" else (solver, later or newton)
 
 
 def for_derivative(problem: Problem, dtype: Any, batch: bool, structure: Structure | None = None) -> LinearSolver:

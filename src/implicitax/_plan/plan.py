@@ -50,7 +50,7 @@ def decide(problem: Problem, wanted: Wanted, structure: _linear.Structure | None
     solver = _choose_solver(problem, wanted.solver, batch_axis, unrolled)
     later = _fit(auto.later(problem, batch_axis), problem) if chosen_for_user else None
     if structure is not None:
-        solver, later = auto.by_structure(structure), solver
+        solver, later = auto.by_structure(problem, structure, solver, later)
     ours = isinstance(solver, AbstractMethod)
     if batch_axis is not None:
         by_row = ours and (solver.needs is Needs.NONE or wants_matrix(solver))

@@ -170,7 +170,7 @@ class Space:
                     _nothing(s) if part is None or k >= len(part.planes) else part.planes[k]
                     for part, s in zip(parts, shapes)
                 ]
-                planes.append(how(arrays))
+                planes.append(np.asarray(how(arrays)))
             return self.of_planes(shape, planes)
         arrays, matrices, first = [], [], 0
         for part, s in zip(parts, shapes):

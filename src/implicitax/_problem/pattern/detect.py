@@ -1,5 +1,6 @@
 """The pattern of ∂R/∂x, from the jaxpr of the map x ↦ ∂R/∂x v."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,7 +59,13 @@ def detect(
             return _pattern(space, outs, [int(np.prod(aval.shape)) for aval in closed.out_avals])
     except OverBudgetError:
         return None
-    except Exception:  # a primitive is not as it was when this was written: the pattern is not worth an error
+    except Exception as error:  # a primitive is not as it was when this was written: the pattern is not worth an error
+        warnings.warn(
+            f"The pattern of ∂R/∂x was not found, because of an error that is implicitax' own ({error!r}). R is solved "
+            "without it. Please report this.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return None
 
 

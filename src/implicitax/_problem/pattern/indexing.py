@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 
 class Windows(NamedTuple):
@@ -51,9 +51,9 @@ class Windows(NamedTuple):
 
     def moving(self, operand: Sequence[int]) -> list[int]:
         """The dimensions along which the index decides."""
-        return [i for i in self.start_index_map if self.slice_sizes[i] < operand[i]]
+        return [int(i) for i in self.start_index_map if self.slice_sizes[i] < operand[i]]
 
-    def numbers(self, operand: Sequence[int], indices: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+    def numbers(self, operand: Sequence[int], indices: Integer[np.ndarray, "..."]) -> Integer[np.ndarray, "..."]:
         """For each element of the result the number of one of the operand, or −1 for one outside."""
         batch = indices.shape[:-1]
         rank = len(batch) + len(self.kept)

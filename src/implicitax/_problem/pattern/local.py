@@ -40,7 +40,7 @@ def multiply(space: Space, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:
 
 def _distinct(value: np.ndarray) -> np.ndarray:
     """The elements of an array that was broadcast, each once."""
-    return value[tuple(slice(0, 1) if step == 0 else slice(None) for step in value.strides)]
+    return np.asarray(value[tuple(slice(0, 1) if step == 0 else slice(None) for step in value.strides)])
 
 
 def move(space: Space, eqn: Any, ins: Sequence[Abstract]) -> list[Abstract]:

@@ -48,8 +48,8 @@ def _rev(params: Params, arrays: Arrays, fill: Any) -> np.ndarray:
     return np.flip(arrays[0], params["dimensions"])
 
 
-def pad(a: np.ndarray, value: Any, config: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """XLA's: with gaps between the elements, and negative numbers that cut off."""
+def pad(a: np.ndarray, value: Any, config: Sequence[Any]) -> np.ndarray:
+    """XLA's: (low, high, inner) by dimension, with gaps between the elements, and negative numbers that cut off."""
     gaps = [length + max(length - 1, 0) * inner for length, (_, _, inner) in zip(a.shape, config)]
     out = np.full([max(low, 0) + n + max(high, 0) for n, (low, high, _) in zip(gaps, config)], value, a.dtype)
     steps = zip(gaps, config)

@@ -69,7 +69,7 @@ def computed(eqn: Any, operands: Sequence[Known]) -> list[Known]:
     return known
 
 
-def _evaluate(eqn: Any, values: list[np.ndarray]) -> list[np.ndarray]:
+def _evaluate(eqn: Any, values: list[np.ndarray]) -> list[Any]:
     name, params, aval = eqn.primitive.name, eqn.params, eqn.outvars[0].aval
     if name in MOVES:
         return [MOVES[name].how(params, values, _filling(aval.dtype))]

@@ -1,0 +1,161 @@
+"""The structure of ∂R/∂x, found from R: values and derivatives beside a dense linear algebra."""
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import implicitax as ix
+
+DENSE = {"solver": ix.Newton(lx.LU()), "adjoint": ix.Implicit(linear_solver=lx.LU())}
+
+
+def line(u, theta):
+    """One unknown a point, between two ends; not symmetric."""
+    a, b = theta
+    inside = a * u[:-2] - 2.2 * u[1:-1] + 1.1 * u[2:] - jnp.exp(u[1:-1]) * b
+    return jnp.concatenate([u[:1] - b, inside, u[-1:] + a])
+
+
+def species(state, theta):
+    """Two unknowns a point, in leaves of their own."""
+    a, b = theta
+    u, v = state["u"], state["v"]
+    spread = lambda w: jnp.pad(w[:-1], (1, 0)) - 2 * w + 1.1 * jnp.pad(w[1:], (0, 1))
+    return {"u": a * spread(u) + u * u * v - b * u + 1, "v": spread(v) - u * u * v + 0.1 * a - v}
+
+
+def ring(u, theta):
+    return theta[0] * (jnp.roll(u, 1) - 2 * u) + jnp.roll(u, -1) - u**3 - theta[1] * jnp.sin(jnp.arange(u.size))
+
+
+def markets(u, theta):
+    """Independent systems of five unknowns."""
+    mixed = jnp.asarray(np.random.default_rng(1).normal(size=(5, 5)) / 4, u.dtype)
+    p = u.reshape(-1, 5)
+    return (theta[0] * p + jnp.tanh(p @ mixed) - theta[1] * jnp.arange(p.size).reshape(p.shape) / p.size).ravel()
+
+
+def wide(u, theta):
+    """Neighbours up to 7 points away."""
+    out = 3 * theta[0] * u + u**3 - theta[1]
+    for k in (1, 3, 7):
+        out = out + 0.3 * jnp.sin(jnp.pad(u[k:], (0, k))) - 0.2 * jnp.pad(u[:-k], (k, 0)) * k**-0.5
+    return out
+
+
+CASES = {
+    "tridiagonal, 3 tangents": (line, jnp.zeros(150), (0.9, 0.3)),
+    "band of width 2, 4 tangents": (species, {"u": jnp.ones(80), "v": jnp.full(80, 0.5)}, (0.9, 3.0)),
+    "band of width 2, 3 tangents": (ring, jnp.full(129, 0.1), (1.2, 0.7)),
+    "26 blocks of at most 5, 5 tangents": (markets, jnp.zeros(130), (2.2, 0.7)),
+    "block-tridiagonal, blocks of 7, 9 tangents": (wide, jnp.zeros(160), (1.2, 0.7)),
+}
+
+
+def parts(name, dtype: type = np.float64):
+    R, x0, theta = CASES[name]
+    return R, *jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (x0, theta))
+
+
+def outcome(R, x0, weights, **keywords):
+    """A number that all of the solution is in."""
+    return lambda theta: weights @ ravel_pytree(ix.root(R, x0, theta, **keywords).x)[0]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_derivatives(name):
+    R, x0, theta = parts(name)
+    sol = ix.root(R, x0, theta)
+    assert sol.linear_solver == name
+    rng = np.random.default_rng(0)
+    weights = jnp.asarray(rng.normal(size=ravel_pytree(x0)[0].size))
+    of, right = outcome(R, x0, weights), outcome(R, x0, weights, **DENSE)
+    np.testing.assert_allclose(jax.jit(of)(theta), right(theta), rtol=1e-9)
+    wanted = jax.grad(right)(theta)
+    np.testing.assert_allclose(jax.jit(jax.grad(of))(theta), wanted, rtol=1e-9)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(of))(theta), wanted, rtol=1e-9)
+    along = lambda of: jax.jit(jax.jacfwd(jax.grad(lambda s: of((theta[0] * s, theta[1] * s**2)))))
+    np.testing.assert_allclose(along(of)(1.0), along(right)(1.0), rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_float32_and_lanes(name):
+    R, x0, theta = parts(name, np.float32)
+    a = theta[0] * jnp.linspace(1.0, 1.1, 3, dtype=np.float32)
+    weights = jnp.asarray(np.random.default_rng(0).uniform(size=ravel_pytree(x0)[0].size), np.float32)
+    lanes = jax.jit(jax.vmap(jax.value_and_grad(lambda a: outcome(R, x0, weights)((a, theta[1])))))
+    values, slopes = lanes(a)
+    R, x0, theta = parts(name)
+    right = jax.vmap(jax.value_and_grad(lambda a: outcome(R, x0, weights.astype(float), **DENSE)((a, theta[1]))))
+    for found, wanted in zip((values, slopes), right(a.astype(float))):
+        np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=2e-4 * np.abs(wanted).max())
+
+
+def test_a_large_line_and_differences():
+    n = 20_000
+    h = 1 / (n + 1)
+    source = 1 + 0.3 * jnp.sin(6 * jnp.linspace(h, 1 - h, n))
+    R = lambda u, s: jnp.diff(jnp.diff(u, prepend=0.0, append=0.0)) / h**2 + s * jnp.exp(u) * source
+    mean = jax.jit(lambda s: ix.root(R, jnp.zeros(n), s).x.mean())
+    assert float(mean(1.0)) == pytest.approx(0.0950439, rel=1e-6)
+    slope = (mean(1.0 + 1e-5) - mean(1.0 - 1e-5)) / 2e-5
+    assert float(jax.grad(mean)(1.0)) == pytest.approx(float(slope), rel=1e-6)
+
+
+def test_indices_that_are_known_and_that_are_not():
+    before = np.concatenate([[0], np.arange(149)])
+    R = lambda u, theta, index: theta * u - 0.5 * jnp.sin(u[index]) - 0.3
+    solve = lambda index, theta=2.0: ix.root(R, jnp.zeros(150), theta, index)
+    assert solve(before).linear_solver == "tridiagonal, 2 tangents"
+    assert jax.jit(lambda theta: solve(before, theta))(2.0).linear_solver == "tridiagonal, 2 tangents"
+    # Another array is another pattern, also one that was changed in its place; a traced one may be any.
+    other = solve(before[::-1].copy())
+    assert other.linear_solver != "tridiagonal, 2 tangents"
+    changed = before.copy()
+    first = solve(changed)
+    changed[:] = before[::-1]
+    second = solve(changed)
+    np.testing.assert_array_equal(second.x, other.x)
+    assert not np.array_equal(first.x, second.x)
+    traced = jax.jit(solve)(before[::-1].copy())
+    assert traced.linear_solver == "DenseLU()"
+    np.testing.assert_allclose(traced.x, other.x, rtol=1e-9)
+
+
+def test_where_newton_gets_nowhere_the_ladder_follows():
+    def R(u, a):
+        v = u.reshape(-1, 2)  # Powell's badly scaled function, and Rosenbrock's, in pairs
+        return jnp.stack([10 * (v[:, 1] - v[:, 0] ** 2), a - v[:, 0]], axis=1).ravel()
+
+    x0 = jnp.tile(jnp.array([-1.2, 1.0]), 40)
+    sol = ix.root(R, x0, 1.0)
+    np.testing.assert_allclose(sol.x, 1, rtol=1e-9)
+    hard = lambda u: u**3 - 2 * u + 2  # Newton's method cycles from 0
+    np.testing.assert_allclose(ix.root(hard, jnp.zeros(70)).x, -1.7692923542386314, rtol=1e-9)
+
+
+def test_a_singular_matrix_has_no_derivative():
+    ring = lambda u, a: jnp.roll(u, 1) - 2 * u + jnp.roll(u, -1) + a * jnp.sin(2 * jnp.pi * jnp.arange(100) / 100)
+    solve = lambda a: ix.root(ring, jnp.zeros(100), a, throw=False).x[3]
+    assert np.isnan(jax.grad(solve)(1.0))
+    assert np.isnan(jax.jvp(solve, (1.0,), (1.0,))[1])
+
+
+def test_a_fixed_point_has_its_derivative_by_its_structure():
+    F = lambda u, a: 0.3 * jnp.tanh(jnp.pad(u[1:], (0, 1)) + a * jnp.pad(u[:-1], (1, 0))) + a * jnp.cos(u)
+    solve = lambda a, **keywords: ix.fixed_point(F, jnp.zeros(300), a, **keywords)
+    assert solve(0.4).linear_solver == "tridiagonal, 3 tangents"
+    weights = jnp.linspace(1.0, 2.0, 300)
+    gradient = jax.grad(lambda a, **keywords: weights @ solve(a, **keywords).x)
+    np.testing.assert_allclose(gradient(0.4), gradient(0.4, adjoint=DENSE["adjoint"]), rtol=1e-9)
+
+
+def test_a_fixed_point_at_which_plain_iteration_stalls():
+    n = 2000
+    F = lambda u, a: u + (jnp.diff(jnp.diff(u, prepend=0.0, append=0.0)) + a - u**3 / n) * 0.6  # eigenvalues to −1.4
+    sol = ix.fixed_point(F, jnp.zeros(n), 0.01)
+    assert bool(sol.success)
+    np.testing.assert_allclose(F(sol.x, 0.01), sol.x, atol=1e-8)
