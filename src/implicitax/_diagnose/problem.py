@@ -10,7 +10,7 @@ import numpy as np
 from .. import _tree
 from .._errors.keywords import check_kind
 from .._methods import AbstractMethod, Tolerance
-from .._plan import Wanted, tolerances
+from .._plan import Wanted, structure_of, tolerances
 from .._problem import Call, Kind, Problem, hoist
 from .._rule import Found
 from .._solution import Ending, Status, Summary
@@ -74,7 +74,8 @@ class Case(NamedTuple):
 
     def program(self, solver: Any, max_steps: int | None = None, **keywords: Any) -> Program:
         wanted = Wanted(solver=solver, max_steps=max_steps, batch_axis=self.batch_axis, throw=False, **keywords)
-        return compiled(run, self.problem, wanted)
+        structure = structure_of(self.problem, wanted, self.theta)
+        return compiled(run, self.problem, wanted, structure=structure)
 
     def solve(self, program: Program, theta: Leaves, x0: Leaves) -> Found:
         return program.run(Inputs(theta, x0, self.tolerance))

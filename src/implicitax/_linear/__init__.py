@@ -33,4 +33,5 @@ from .sparse import Solved as Solved
 from .sparse import Sparse as Sparse
 from .sparse import solve_sparse as solve_sparse
 from .structure import Structure as Structure
+from .structure import Structured as Structured
 from .structure import StructuredLU as StructuredLU

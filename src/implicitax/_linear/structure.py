@@ -65,6 +65,11 @@ class Structured(eqx.Module):
         product = self.matrix.rmatvec if self.transposed else self.matrix.matvec
         return _tree.unravel(product(_tree.ravel(v)), self.like)
 
+    def change(self, v: Leaves) -> Leaves:
+        """Σⱼ |Aᵢⱼ| |vⱼ|."""
+        size = self.matrix.abs()
+        return _tree.unravel((size.rmatvec if self.transposed else size.matvec)(jnp.abs(_tree.ravel(v))), self.like)
+
     @property
     def T(self) -> "Structured":
         return Structured(self.matrix, self.faithful, self.like, not self.transposed)

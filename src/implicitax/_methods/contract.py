@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _tree, _xla
-from .._linear import Wanted, is_matrix, wanted
+from .._linear import Structured, Wanted, is_matrix, wanted
 from .._solution import Status
 from .._tree import Layout, Leaves
 
@@ -237,6 +237,8 @@ def row_weights(x: Leaves, A: Any, tolerance: Tolerance, correction: Leaves | No
         allowed = tuple(_xla.where(a > 0, a, b) for a, b in zip(allowed, tolerance.at(correction)))
     if is_matrix(A):
         change = _tree.unravel(_tree.matvec(jnp.abs(A), _tree.ravel(allowed)), x)
+    elif isinstance(A, Structured):
+        change = A.change(allowed)
     else:
         rng = np.random.default_rng(0)
         signs = [

@@ -163,8 +163,7 @@ def structure_of(problem: Problem, wanted: Wanted, theta: Theta) -> Structure | 
     enough = problem.size > (LEAST if problem.kind == "root" else MANY)
     if not (ours and alone and enough) or problem.excess is not None:
         return None
-    pattern = problem.pattern(theta)
-    return None if pattern is None else Structure.of(pattern)
+    return problem.by_pattern(theta, Structure.of)
 
 
 def by_structure(

@@ -1,6 +1,7 @@
 """The residual as a pure function of the state and of every array that F depends on."""
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -54,7 +55,7 @@ class Problem:
     plans: dict[Any, Any] = field(default_factory=dict)
     compiled: dict[Any, Any] = field(default_factory=dict)
     derivatives: dict[Any, bool] = field(default_factory=dict)  # whether F has them, by what moves and by mode
-    patterns: dict[Any, Pattern | None] = field(default_factory=dict)  # of ∂R/∂x, by the values that they are for
+    patterns: dict[Any, Any] = field(default_factory=dict)  # what was made of that of ∂R/∂x, by the values it is for
 
     def __repr__(self) -> str:
         # JAX prints what it holds, to name functions in its messages: `jacrev` does so in every call.
@@ -100,16 +101,18 @@ class Problem:
         """Whether R has a derivative by x, and not only differences."""
         return self.slopes is not Slopes.DIFFERENCES
 
-    def pattern(self, theta: Theta) -> Pattern | None:
-        """That of ∂R/∂x, if it was found: for these indices, and other values that are no floating-point numbers."""
+    def by_pattern(self, theta: Theta, make: Callable[[Pattern], Any]) -> Any:
+        """What is made, once, of the pattern of ∂R/∂x; None if that was not found. It is that for these indices, and for
+        other values that are no floating-point numbers."""
         if self.slopes is not Slopes.TANGENTS:
             return None
         known = tuple(map(_known, theta, self._theta_struct))
-        key = tuple((i, leaf.tobytes()) for i, leaf in enumerate(known) if isinstance(leaf, np.ndarray))
+        key = make, *((i, leaf.tobytes()) for i, leaf in enumerate(known) if isinstance(leaf, np.ndarray))
         if key not in self.patterns:
             if len(self.patterns) >= _PATTERNS:
                 self.patterns.clear()
-            self.patterns[key] = detect(lambda x, theta: self._evaluate(x, theta)[0], self.x_struct, known)
+            pattern = detect(lambda x, theta: self._evaluate(x, theta)[0], self.x_struct, known)
+            self.patterns[key] = None if pattern is None else make(pattern)
         return self.patterns[key]
 
     def lacks(self, moving: tuple[int, ...], reverse: bool) -> set[str]:

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from .. import _xla
 from .._errors import sweep as check
 from .._errors.keywords import check_kind, needs_rich
-from .._plan import SharedKeywords, box, complete, declares, tolerances
+from .._plan import SharedKeywords, box, complete, declares, structure_of, tolerances
 from .._problem import Call, Kind, Problem, hoist
 from .._rule import Found
 from .._solution import Solution
@@ -102,7 +102,9 @@ def sweep(
     if progress:
         size = -(-lanes // min(_GROUPS, -(-lanes // (devices * batch_size))))
     chunked = Chunked(size, all_lanes.axes, count_chunks(size, devices, batch_size), mesh)
-    program = compiled(chunked, problem, wanted, apart=False)
+    # What differs between lanes is no known value: its shape is not the one in the problem.
+    structure = structure_of(problem, wanted, all_lanes.theta)
+    program = compiled(chunked, problem, wanted, apart=False, structure=structure)
     limits = tolerances(problem, wanted)
     inputs = Inputs(all_lanes.theta, all_lanes.x, limits, box(problem, program.options, wanted.bounds))
     if mesh is not None:
