@@ -5,14 +5,14 @@
 | method, fixed point | `PseudoTransient` | `PseudoTransient` | `Anderson` | `Anderson` | `Anderson` |
 | before it, root of n = 1 with two bounds | `Bracket` | none | none | none | none |
 | method, root | `Ladder` | `Ladder` | `Ladder` | `Ladder` | `NewtonKrylov` |
-| before it, root where A has a structure, n > 64 | none | none | `Newton` | `Newton` | `Newton` |
+| before it, root where A has a structure, n > 200 | none | none | none | `Newton` | `Newton` |
 | where it stalls, fixed point of n ≤ 300, F simple | none | none | `PseudoTransient` | the same | none |
 | first attempt, fixed point | plain, then Newton | plain | plain | plain | plain |
 | first attempt, root | Newton | none | none | none | none |
 | A in Newton's step | `SmallLU` | `DenseLU` | `DenseLU` | `DenseLU` | `Krylov` |
 | A in the derivative, root | `SmallLU` | `DenseLU` | `DenseLU` | `DenseLU` | `Krylov` |
 | A in the derivative, fixed point | `SmallLU` | `DenseLU` | `DenseLU` | `Krylov`, then LU | `Krylov`, then GMRES |
-| the same where A has a structure, n > 64, fixed point n > 100 | | | | `StructuredLU` | `StructuredLU` |
+| the same where A has a structure, n > 200 | | | | `StructuredLU` | `StructuredLU` |
 | A in the derivative of a batch, n of all rows | `SmallLU` | `DenseLU` | `DenseLU` | as above | `RowKrylov` |
 
 n ≤ 4 is where an LU decomposition that is written out pays (`SMALL` in `_linear/small_lu.py`; the table that
@@ -64,7 +64,7 @@ MEMORY, RESTARTS = 10, 3
 WARMUP, WARMUP_OF_ROWS = 40, 10  # in a batch all rows wait for the last one
 RESTARTS_OF_FEW = 3
 STARTS = 4  # of a large root
-LEAST = 64  # unknowns above which the structure of A is looked for, and a dense matrix costs more
+LEAST = 200  # unknowns above which the structure of A is looked for: below a dense matrix costs little
 POINTS = 16  # around a guess at which F is not finite: `benchmarks/domains.py`
 
 # The first attempt. F has so few operations that compiling it three times costs less than what the attempt saves:
@@ -88,7 +88,7 @@ class Auto(AbstractMethod):
     | the same, F simple | | n ≤ 300: `Anderson(10, warmup=40, retries=((0, 1.0),))`, then `PseudoTransient` | |
     | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov(starts=4)` |
 
-    From 65 unknowns the pattern of ∂R/∂x is found from F. Where that is a band, if need be in another order of the
+    Above 200 unknowns the pattern of ∂R/∂x is found from F. Where that is a band, if need be in another order of the
     unknowns, or blocks, a root is sought by Newton's steps first, at the cost of a few tangents and an elimination in
     that form; so is a fixed point where all else has stalled. The derivative is made by it too, and
     `Solution.linear_solver` says what it is: "tridiagonal, 3 tangents".
@@ -160,8 +160,7 @@ def structure_of(problem: Problem, wanted: Wanted, theta: Theta) -> Structure | 
     """The structure of A, where the choice is ours and it may serve."""
     ours = wanted.solver is None or isinstance(wanted.solver, Auto)
     alone = wanted.batch_axis is None and not isinstance(wanted.adjoint, Unrolled)
-    enough = problem.size > (LEAST if problem.kind == "root" else MANY)
-    if not (ours and alone and enough) or problem.excess is not None:
+    if not (ours and alone and problem.size > LEAST) or problem.excess is not None:
         return None
     return problem.by_pattern(theta, Structure.of)
 

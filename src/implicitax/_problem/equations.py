@@ -102,7 +102,7 @@ class Problem:
         return self.slopes is not Slopes.DIFFERENCES
 
     def by_pattern(self, theta: Theta, make: Callable[[Pattern], Any]) -> Any:
-        """What is made, once, of the pattern of ∂R/∂x; None if that was not found. It is that for these indices, and for
+        """What is made, once, of the pattern of ∂R/∂x; None if that was not found. It is that for these indices, and
         other values that are no floating-point numbers."""
         if self.slopes is not Slopes.TANGENTS:
             return None
