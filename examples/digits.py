@@ -202,8 +202,8 @@ assert all(curve[:, 2].min() == 1 for curve, _ in runs.values())
 
 # %%
 SHORT = {
-    "left out": train(ix.Implicit(failed="zero"), solver=ix.Anderson(5), max_steps=11),
-    "one step": train(ix.Implicit(failed="one_step"), solver=ix.Anderson(5), max_steps=11),
+    "left out": train(ix.Implicit(failed="zero"), solver=ix.Anderson(5), max_steps=10),
+    "one step": train(ix.Implicit(failed="one_step"), solver=ix.Anderson(5), max_steps=10),
 }
 for name, (curve, _) in SHORT.items():
     failed = ", ".join(f"{1 - solved:.1%}" for solved in curve[:: max(EPOCHS // 4, 1), 2])

@@ -59,11 +59,11 @@ def test_how_often_the_residual_is_lowered(more, times):
         calls.append(None)
         for _ in range(more):
             x = x + 0.0
-        return jnp.stack([x[0] ** 2 - x[1] - 1, jnp.sin(x[0]) + x[1] ** 3 - 2])
+        return jnp.stack([x[0] ** 2 - x[1] - 1, jax.lax.lgamma(x[0]) + x[1] ** 3 - 2])
 
     text = jax.jit(lambda x0: ix.root(R, x0, throw=False).x).lower(np.ones(2)).as_text()
     assert len(calls) == 1
-    assert text.count("stablehlo.sine") == times
+    assert text.count("chlo.lgamma") == times
 
 
 def bratu(u, p):
@@ -95,7 +95,7 @@ def test_newton_krylov_with_a_preconditioner():
 
 def test_auto_takes_newton_krylov_for_large_roots():
     n = 3000
-    R = lambda x, a: x + 0.2 * jnp.tanh(jnp.roll(x, 1)) ** 2 + 0.1 * x**3 - a
+    R = lambda x, a: x + 0.2 * jnp.tanh(jnp.roll(x, 1)) ** 2 + 0.1 * x**3 + 0.1 * jnp.mean(x) - a  # of no structure
     a = jnp.linspace(-1.0, 1.0, n)
     sol = ix.root(R, jnp.zeros(n), a)
     assert sol.solver.startswith("NewtonKrylov")

@@ -49,7 +49,7 @@ def wide(u, theta):
 CASES = {
     "tridiagonal, 3 tangents": (line, jnp.zeros(250), (0.9, 0.3)),
     "band of width 2, 4 tangents": (species, {"u": jnp.ones(110), "v": jnp.full(110, 0.5)}, (0.9, 3.0)),
-    "band of width 2, 3 tangents": (ring, jnp.full(229, 0.1), (1.2, 0.7)),
+    "band of width 2, 3 tangents": (ring, jnp.full(231, 0.1), (1.2, 0.7)),
     "42 blocks of at most 5, 5 tangents": (markets, jnp.zeros(210), (2.2, 0.7)),
     "block-tridiagonal, blocks of 7, 9 tangents": (wide, jnp.zeros(240), (1.2, 0.7)),
 }
