@@ -558,6 +558,7 @@ def test_anderson_on_a_linear_map():
     assert int(ix.fixed_point(lambda x: J @ x + b, jnp.zeros(12), solver=ix.Anderson(3)).nfev) <= 8
 
 
+@pytest.mark.filterwarnings("ignore:.*compiled anew in each call")  # the ninth that watches this F
 def test_the_safeguard_of_anderson():
     """Where F is not finite: next is a step of plain iteration from the best point, with a quarter of the damping."""
     _, points = watched(leaves_its_domain, 0.0, solver=ix.Anderson(damping=0.8))

@@ -86,7 +86,7 @@ def attempt(search: Search, quick: Attempt, theta: Leaves, limits: Limits) -> Ou
         rest = search._replace(max_steps=search.max_steps - quick.limit)
         outcome = persist(rest, theta, limits.beginning_at(end.start))
         # Where no point of the domain was found, that is all there is to say.
-        outside = (outcome.status == Status.NON_FINITE) & (outcome.nit == 0)
+        outside = (outcome.status < 0) & (outcome.nit == 0)
         spent = _xla.where(outside, 0, found.nfev)
         outcome = outcome._replace(nit=outcome.nit + spent, nfev=outcome.nfev + spent)
         return _tree.where(found.status == Status.CONVERGED, found, outcome)
