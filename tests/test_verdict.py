@@ -304,7 +304,7 @@ def test_a_step_of_one_digit_ends_no_solve():
 def test_newton_krylov_solves_its_last_system_to_the_end():
     n = 2000
     R = lambda x, a: 4 * x + jnp.roll(x, 1) - 0.5 * jnp.roll(x, -1) + a * x**3 - jnp.linspace(1, 2, n)
-    sol = ix.root(R, jnp.ones(n), 0.3)
+    sol = ix.root(R, jnp.ones(n), 0.3, solver=ix.NewtonKrylov(starts=4))
     exact = np.asarray(sol.x)
     for _ in range(3):
         A = np.diag(4 + 0.9 * exact**2) + np.roll(np.eye(n), 1, 0) - 0.5 * np.roll(np.eye(n), -1, 0)
