@@ -159,3 +159,22 @@ def test_a_fixed_point_at_which_plain_iteration_stalls():
     sol = ix.fixed_point(F, jnp.zeros(n), 0.01)
     assert bool(sol.success)
     np.testing.assert_allclose(F(sol.x, 0.01), sol.x, atol=1e-8)
+
+
+def test_the_rungs_of_the_ladder_begin_at_the_guess_after_newton_too():
+    """Newton's method, where A has a structure, and the first three rungs of the ladder, each from x0."""
+    seen = []
+
+    @jax.jit
+    def solve(x0):
+        def R(u):
+            jax.debug.callback(lambda u: seen.append(float(u)), u[0])
+            return u**2 + 1  # has no root
+
+        return ix.root(R, x0, throw=False)
+
+    sol = jax.block_until_ready(solve(jnp.full(250, 0.7)))
+    jax.effects_barrier()
+    assert not bool(sol.success)
+    # JAX hands them to a thread of its own, which may have no float64.
+    assert sum(abs(u - 0.7) < 1e-6 for u in seen) == 4

@@ -81,12 +81,9 @@ def iterate(search: Search, theta: Leaves, limits: Limits, earlier: Outcome | No
         each, seen = advance(carry.each, residual, A, limits, quiet)
         return _Whole(each, quiet.now, watch.look(carry.record, seen))
 
-    each = start(limits)
-    if earlier is not None:
-        each = each._replace(nfev=earlier.nfev, tried=earlier.nfev)
+    each = start(limits) if earlier is None else start(limits)._replace(nfev=earlier.nfev)
     first = _Whole(each, jnp.zeros((), bool), watch.start(dtype, rows, earlier))
     first = _xla.varying(first, (*theta, *x0))
     end = jax.lax.while_loop(lambda carry: unfinished(carry.each, is_batch), body, first)
     outcome = finish(end.each, limits)
-    nit = outcome.nit if earlier is None else outcome.nit + earlier.nfev
-    return outcome._replace(x=_tree.rows_back(outcome.x, batch_axis), nit=nit, history=watch.end(end.record))
+    return outcome._replace(x=_tree.rows_back(outcome.x, batch_axis), history=watch.end(end.record))

@@ -39,7 +39,8 @@ class Carry(NamedTuple):
     at_guess: Leaves | None  # of a row of a batch: the residual at x0
     size: tuple[Any, ...] | None  # of x, by leaf, below which differences are rounding
     before: Before | None  # of a root
-    tried: Int[Array, "*rows"]  # points, x0 first, before one at which F is finite
+    inside: Bool[Array, "*rows"]  # whether F was finite at a point,
+    tried: Int[Array, "*rows"]  # and at how many, x0 first, it was not before
 
 
 class Judged(NamedTuple):
@@ -104,6 +105,7 @@ class Row(NamedTuple):
             at_guess=x if self.is_one_of_many else None,
             size=limits.tolerance.size,
             before=Before.none(x) if self.is_root else None,
+            inside=zero != 0,
             tried=zero,
         )
 
@@ -123,15 +125,15 @@ class Row(NamedTuple):
         judged, proposal, before = self._verdict(carry, at, proposal, judged, limits)
 
         nfev = carry.nfev + 1
-        lost = ~finite & (carry.tried == carry.nfev)  # no point of the domain of F is known
-        astray = lost & (carry.nfev < self.points)
+        inside = carry.inside | finite
+        astray = ~inside & (carry.tried < self.points)
         better = _xla.once(judged.solved | (judged.merit < carry.merit))
         advanced = _xla.once(judged.solved | (judged.merit < carry.least))
         stale = _xla.where(advanced, 0, carry.stale + 1)
         status = status_of(
             judged.solved,
             (astray, Status.RUNNING),
-            (~finite & (lost | (not method.recovers)), Status.NON_FINITE),
+            (~finite & (~inside | (not method.recovers)), Status.NON_FINITE),
             (proposal.status == Status.UNBOUNDED, Status.UNBOUNDED),
             (nfev > self.max_steps, Status.STEP_LIMIT),
             (proposal.status != Status.RUNNING, proposal.status),
@@ -155,7 +157,7 @@ class Row(NamedTuple):
             residual=_xla.where(better, judged.size, carry.residual),
             least=_xla.where(advanced, judged.merit, carry.least),
             stale=stale,
-            component=_where_bad(finite | (lost & (carry.nfev > 0)), residual, carry.component),
+            component=_where_bad(finite | (~inside & (carry.tried > 0)), residual, carry.component),
             pressed=pressed,
             setting=carry.setting,
             waiting=status != Status.RUNNING,
@@ -163,6 +165,7 @@ class Row(NamedTuple):
             # That of a good point: a step is as long as ∂R/∂x is near to singular.
             size=tolerance.size and _tree.where(better, tolerance.size, carry.size),
             before=before,
+            inside=inside,
             tried=carry.tried,
         )
         return self._elsewhere(astray, following, limits), judged
