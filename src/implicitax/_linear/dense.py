@@ -8,8 +8,13 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, PyTree
 
-from .. import _tree
+from .. import _tree, _xla
 from .._errors.values import check_square
+
+
+def reciprocal(values: Array) -> Array:
+    """By which rows and columns are scaled to a largest entry of 1; 1 where that is 0."""
+    return 1 / _xla.where(values > 0, values, 1)
 
 
 class Structure(NamedTuple):

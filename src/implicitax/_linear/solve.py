@@ -16,7 +16,7 @@ from .. import _tree, _xla
 from .._problem import Kind
 from .._tree import Leaves
 from . import trust
-from .dense import DenseLU
+from .dense import DenseLU, reciprocal
 from .linearise import Linear, Wanted, is_matrix
 from .neumann import NeumannSeries
 from .small_lu import SMALL, SmallLU
@@ -67,8 +67,8 @@ def _by_matrix(
     the units of the equations and of the unknowns.
     """
     # By factors, since of a quotient of quotients XLA makes one of products, which over- or underflow.
-    rows = _reciprocal(_largest_in_rows(jnp.abs(matrix)))
-    columns = _reciprocal(_largest_in_rows(jnp.abs(matrix * rows[:, None]).T))
+    rows = reciprocal(_largest_in_rows(jnp.abs(matrix)))
+    columns = reciprocal(_largest_in_rows(jnp.abs(matrix * rows[:, None]).T))
     scaled, b = matrix * rows[:, None] * columns, b * rows
     compute = _computing(solver, lx.MatrixLinearOperator(scaled))
     y, result = compute(b)
@@ -194,7 +194,3 @@ def _computing(solver: lx.AbstractLinearSolver, operator: lx.AbstractLinearOpera
         return y, result == lx.RESULTS.successful
 
     return compute
-
-
-def _reciprocal(values: Array) -> Array:
-    return 1 / _xla.where(values > 0, values, 1)

@@ -7,14 +7,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import wadler_lindig as wl
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
-from .. import _tree, _xla
+from .. import _tree
 from .._problem import Kind
 from .._problem.pattern import Pattern, colour
 from .._tree import Leaves
 from . import trust
 from .assemble import Colouring, from_tangents
+from .dense import reciprocal
 from .forms import choose_form
 from .sparse import Form, Sparse, solve_sparse
 
@@ -100,8 +101,8 @@ def solve_structured(A: Structured, b: Leaves, check: Kind | None) -> tuple[Leav
     Rows and columns are scaled as those of a dense matrix are (`solve.py`), and judged by the same test (`trust.py`).
     """
     matrix, right = A.matrix, _tree.ravel(b)
-    rows = _reciprocal(matrix.largest_in_rows())
-    columns = _reciprocal(matrix.scaled(rows, jnp.ones_like(rows)).largest_in_columns())
+    rows = reciprocal(matrix.largest_in_rows())
+    columns = reciprocal(matrix.scaled(rows, jnp.ones_like(rows)).largest_in_columns())
     scaled, (of_b, of_y) = matrix.scaled(rows, columns), (columns, rows) if A.transposed else (rows, columns)
     factors = scaled.factor()
     found = solve_sparse(scaled, factors, right * of_b, transpose=A.transposed)
@@ -116,7 +117,3 @@ def solve_structured(A: Structured, b: Leaves, check: Kind | None) -> tuple[Leav
     some = _tree.ravel(trust.direction(b)) / 2
     z = solve_sparse(scaled, factors, some * sums, transpose=A.transposed)
     return y, ok & z.ok & trust.is_certain(z.y), _tree.unravel(z.y, b)
-
-
-def _reciprocal(values: Float[Array, " n"]) -> Float[Array, " n"]:
-    return 1 / _xla.where(values > 0, values, 1)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from .. import _tree, _xla
-from .._methods import around
+from .. import _tree
+from .._methods import around, size_of_each
 from .._tree import Leaves
 
 # Multiples of x0, and of the size of each unknown that are added.
@@ -22,11 +22,8 @@ def place(x0: Leaves, number: Int[Array, ""]) -> Leaves:
     """The point to try after `number` others."""
 
     def together(x: Array) -> Array:
-        size = jnp.abs(x)
-        mean = _xla.fold(jnp.add, size, jnp.sum) / max(x.size, 1)
-        size = _xla.where(size > 0, size, _xla.where(mean > 0, mean, 1))
         factor, shift = (jnp.asarray(table, x.dtype)[number] for table in (_FACTORS, _SHIFTS))
-        return factor * x + shift * size
+        return factor * x + shift * size_of_each(x)
 
     scattered = around(x0, x0, number)
     return _tree.where(number < len(_FACTORS), tuple(map(together, x0)), scattered)

@@ -12,6 +12,7 @@ from .contract import Tolerance as Tolerance
 from .contract import around as around
 from .contract import ratio as ratio
 from .contract import row_weights as row_weights
+from .contract import size_of_each as size_of_each
 from .contract import typical_size as typical_size
 from .contract import wants as wants
 from .contract import wants_matrix as wants_matrix

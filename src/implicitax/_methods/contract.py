@@ -253,9 +253,7 @@ def around(x0: Leaves, best: Leaves, number: Int[Array, ""]) -> Leaves:
     """A point scattered around x0 by about the size of each unknown there or at the best point; others by number."""
 
     def scatter(x: Array, y: Array, leaf: int) -> Array:
-        size = jnp.maximum(jnp.abs(x), jnp.abs(y))
-        mean = _xla.fold(jnp.add, size, jnp.sum) / max(x.size, 1)
-        size = _xla.where(size > 0, size, _xla.where(mean > 0, mean, 1))
+        size = size_of_each(jnp.maximum(jnp.abs(x), jnp.abs(y)))
         # Digits of a sine serve as random numbers in [−√3, √3), which have variance 1; a table would be a constant as
         # large as x, and a true generator takes longer to compile.
         angle = 12.9898 * jnp.arange(1, x.size + 1, dtype=x.dtype) + 78.233 * (number + leaf + 1).astype(x.dtype)
@@ -263,6 +261,13 @@ def around(x0: Leaves, best: Leaves, number: Int[Array, ""]) -> Leaves:
         return x + size * 3**0.5 * (2 * (digits - jnp.floor(digits)) - 1)
 
     return tuple(scatter(x, y, leaf) for leaf, (x, y) in enumerate(zip(x0, best)))
+
+
+def size_of_each(x: Array) -> Array:
+    """|x|, where that is 0 the mean of the others, and 1 if all are 0."""
+    size = jnp.abs(x)
+    mean = _xla.fold(jnp.add, size, jnp.sum) / max(x.size, 1)
+    return _xla.where(size > 0, size, _xla.where(mean > 0, mean, 1))
 
 
 def typical_size(x: Leaves, tolerance: Tolerance, residual: Leaves | None = None) -> Leaves:
