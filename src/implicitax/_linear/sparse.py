@@ -131,6 +131,10 @@ class Sparse(eqx.Module):
         """Aᵀ x."""
         return self.form.rmatvec(self.data, x)
 
+    def times(self, x: Float[Array, " n"], transpose: bool) -> Float[Array, " n"]:
+        """A x, or Aᵀ x."""
+        return self.rmatvec(x) if transpose else self.matvec(x)
+
     def abs(self) -> "Sparse":
         return Sparse(jnp.abs(self.data), self.form)
 
@@ -166,13 +170,11 @@ def solve_sparse(A: Sparse, factors: Factors, b: Float[Array, " n"], *, transpos
     in the norm of the largest entry (Rigal and Gaches, doi:10.1145/321406.321416). What A is near to being singular is
     for `trust.py` to say; here only what is singular to rounding is refused, in the units that A has been scaled to.
     """
-    product = A.rmatvec if transpose else A.matvec
-    sums = A.abs().rmatvec(jnp.ones_like(b)) if transpose else A.abs().matvec(jnp.ones_like(b))
-    norm, largest = _xla.max_abs(sums), _xla.max_abs(b)
+    norm, largest = _xla.max_abs(A.abs().times(jnp.ones_like(b), transpose)), _xla.max_abs(b)
     eps = float(jnp.finfo(b.dtype).eps)
 
     def judged(y: Array) -> tuple[Array, Array]:
-        residual = b - product(y)
+        residual = b - A.times(y, transpose)
         return residual, _xla.max_abs(residual) <= _ROUNDING * eps * (norm * _xla.max_abs(y) + largest)
 
     def refined(_: Any, found: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:

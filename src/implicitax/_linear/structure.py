@@ -63,13 +63,11 @@ class Structured(eqx.Module):
     transposed: bool = eqx.field(static=True, default=False)
 
     def __call__(self, v: Leaves) -> Leaves:
-        product = self.matrix.rmatvec if self.transposed else self.matrix.matvec
-        return _tree.unravel(product(_tree.ravel(v)), self.like)
+        return _tree.unravel(self.matrix.times(_tree.ravel(v), self.transposed), self.like)
 
     def change(self, v: Leaves) -> Leaves:
         """Σⱼ |Aᵢⱼ| |vⱼ|."""
-        size = self.matrix.abs()
-        return _tree.unravel((size.rmatvec if self.transposed else size.matvec)(jnp.abs(_tree.ravel(v))), self.like)
+        return _tree.unravel(self.matrix.abs().times(jnp.abs(_tree.ravel(v)), self.transposed), self.like)
 
     @property
     def T(self) -> "Structured":
@@ -110,8 +108,7 @@ def solve_structured(A: Structured, b: Leaves, check: Kind | None) -> tuple[Leav
     ok = found.ok & A.faithful
     if check is None:
         return y, ok, ()
-    size = scaled.abs()
-    sums = (size.rmatvec if A.transposed else size.matvec)(jnp.ones_like(right))
+    sums = scaled.abs().times(jnp.ones_like(right), A.transposed)
     # The diagonal of ∂F/∂x − I is a difference: in a column that holds nothing else, rounding is all there is.
     sums = sums + rows * columns if check == "fixed_point" else sums
     some = _tree.ravel(trust.direction(b)) / 2

@@ -26,8 +26,7 @@ def linearised(R: Callable[[Leaves], Float[Array, " m"]], x: Leaves) -> Conditio
     flat = _tree.ravel(x)
     of_flat = lambda flat: R(_tree.unravel(flat, x))
     unit = _xla.varying(jnp.eye(flat.size, dtype=flat.dtype), (flat,))
-    columns = jax.vmap(lambda column: jax.jvp(of_flat, (flat,), (column,))[1])(unit)
-    return Condition(of_flat(flat), columns.T)
+    return Condition(*jax.vmap(lambda column: jax.jvp(of_flat, (flat,), (column,)), out_axes=(None, 1))(unit))
 
 
 def projected(found: Condition) -> Float[Array, " n"]:
