@@ -229,8 +229,9 @@ _PROBES = 3  # products with A from which the sizes of its rows are estimated
 def row_weights(x: Leaves, A: Any, tolerance: Tolerance, correction: Leaves | None = None) -> Leaves:
     """1 / Σⱼ |Aᵢⱼ| tolⱼ: the change of Rᵢ that the tolerance of x allows, so a norm in which 1 is "good enough".
 
-    Without a matrix, the root mean square of A v over random signs of vⱼ = ±tolⱼ stands for the sum. An unknown that
-    has no size yet has that of Newton's correction.
+    Without a matrix, the root mean square of A v over random vⱼ of the size of tolⱼ stands for the sum: not of one
+    size, with which v₁ − 2v₂ + v₃ is 0 one time in four, and then the weight of that row beyond all the others. An
+    unknown that has no size yet has that of Newton's correction.
     """
     allowed = tolerance.at(x)
     if correction is not None:
@@ -241,10 +242,8 @@ def row_weights(x: Leaves, A: Any, tolerance: Tolerance, correction: Leaves | No
         change = A.change(allowed)
     else:
         rng = np.random.default_rng(0)
-        signs = [
-            tuple(jnp.asarray(rng.choice((-1.0, 1.0), leaf.shape), leaf.dtype) for leaf in x) for _ in range(_PROBES)
-        ]
-        products = [A(_tree.mul(allowed, sign)) for sign in signs]
+        drawn = [tuple(jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype) for leaf in x) for _ in range(_PROBES)]
+        products = [A(_tree.mul(allowed, v)) for v in drawn]
         change = tuple(jnp.sqrt(sum(leaf**2 for leaf in leaves) / _PROBES) for leaves in zip(*products))
     return tuple(_xla.where((c > 0) & jnp.isfinite(c), 1 / c, 1).astype(c.dtype) for c in change)
 

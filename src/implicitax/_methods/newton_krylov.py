@@ -28,6 +28,7 @@ from .newton import backtrack, largest_known, weights_at_first
 _FIRST, _LEAST, _MOST = 0.1, 1e-4, 0.5  # forcing terms: at first, and their limits
 _SMALLEST_STEP = 1e-8  # a fraction of Newton's step below which nothing is left to try
 _WINDOW = 4
+_KNOWN = 0.1  # tolerances: the error of a step that says how far the root is
 _NEAR = 10  # tolerances: after a step as short as this the linear system is solved to all the digits that count
 
 
@@ -39,6 +40,11 @@ class _State(NamedTuple):
     forcing: Float[Array, ""]
     weights: Leaves  # of R's components in its norm
     first: Bool[Array, ""]
+
+
+class _Scaling(NamedTuple):
+    weights: Leaves  # of the equations
+    sizes: Leaves  # of the unknowns
 
 
 class NewtonKrylov(AbstractMethod):
@@ -124,19 +130,18 @@ class NewtonKrylov(AbstractMethod):
         forcing = _xla.where(accepted, forcing, state.forcing).astype(size.dtype)
         # What has been solved to a digit may lead on, but it is no proof that x is a root.
         near = ~state.first & (ratio(state.direction, tolerance.at(at.x)) <= _NEAR)
-        # Where R is 0 the step is 0, whatever A is: whether A is regular is seen by another right-hand side.
-        zero = _tree.is_zero(at.residual)
-        near |= zero
-        asked = at._replace(residual=_tree.where_seldom(zero, lambda: _linear.trust.probing(at.A, at.x), at.residual))
-        forcing = _xla.where(near, float(jnp.finfo(size.dtype).eps) ** (2 / 3), forcing).astype(size.dtype)
+        # Where R is 0 the step is 0, whatever A is.
+        near |= _tree.is_zero(at.residual)
+        accurate = float(jnp.finfo(size.dtype).eps) ** (2 / 3)
+        forcing = _xla.where(near, accurate, forcing).astype(size.dtype)
+        # Rows scaled as A is here: with the weights of the norm, those of the first point, GMRES may get nowhere.
+        scaling = _Scaling(row_weights(at.x, at.A, tolerance), typical_size(at.x, tolerance))
         found, relative = _xla.if_any(
             accepted | near,
-            # Rows scaled as A is here: with the weights of the norm, those of the first point, GMRES may get nowhere.
-            lambda: self._direction(asked, row_weights(at.x, at.A, tolerance), typical_size(at.x, tolerance), forcing),
+            lambda: self._solve(at.A, tuple(-leaf for leaf in at.residual), at.x, scaling, forcing),
             lambda: (state.direction, jnp.full_like(forcing, jnp.inf)),
         )
-        regular = _xla.where(zero, _linear.trust.is_certain(_tree.ravel(found)), True)
-        found = _tree.where_seldom(zero, lambda: _tree.zeros_like(found), found)
+        known = _xla.if_any(near, lambda: near & self._is_known(at, scaling, relative), lambda: _xla.false_like(near))
         direction = _tree.where(accepted, found, state.direction)
         base = _tree.where(accepted, at.x, state.base)
 
@@ -150,26 +155,40 @@ class NewtonKrylov(AbstractMethod):
             first=_xla.false_like(state.first),
         )
         status = _xla.where(fraction < _SMALLEST_STEP, Status.STALLED, Status.RUNNING)
-        known = near & (relative <= forcing) & regular
         correction = tuple(_xla.where(known, leaf, jnp.inf) for leaf in found)
         full = accepted & (fraction == 1)
         return Proposal(_tree.axpy(fraction, direction, base), following, status, correction, full, weights)
 
-    def _direction(
-        self, at: Evaluation, weights: Leaves, scale: Leaves, forcing: Float[Array, ""]
+    def _is_known(self, at: Evaluation, scaling: _Scaling, relative: Float[Array, ""]) -> Bool[Array, ""]:
+        """Whether A is regular, and d known to a tenth of a tolerance: a small ‖A d + R‖ / ‖R‖ shows neither.
+
+        For d is 0 where R is 0, whatever A is; and where A is ill-conditioned, d may be short along the directions in
+        which A is small, those in which x is still far from the root. How much A⁻¹ makes of what is left of R is seen
+        by another right-hand side. That holds every direction, to 1/√n of it: so far it is to be solved.
+        """
+        size = _tree.norm(_tree.mul(scaling.weights, at.residual))
+        right = _linear.trust.probing(lambda v: at.A(_tree.mul(scaling.sizes, v)), at.x)
+        enough = jnp.asarray(_KNOWN / _tree.size(at.x) ** 0.5, size.dtype)
+        z, left = self._solve(at.A, right, at.x, scaling, enough)
+        growth = _tree.ravel(tuple(each / s for each, s in zip(z, scaling.sizes)))
+        error = relative * size * _xla.max_abs(growth)
+        return (left <= enough) & _linear.trust.is_certain(growth) & (error <= _KNOWN)
+
+    def _solve(
+        self, A: Callable[[Leaves], Leaves], b: Leaves, x: Leaves, scaling: _Scaling, forcing: Float[Array, ""]
     ) -> tuple[Leaves, Array]:
-        """d with `‖A d + R‖ ≤ forcing ‖R‖`, or as close as GMRES gets; and how close. R and x are scaled."""
+        """y with `‖A y − b‖ ≤ forcing ‖b‖`, or as close as GMRES gets; and how close. R and x are scaled."""
 
         def precondition(v: Leaves) -> Leaves:
             if self.preconditioner is None:
-                return _tree.mul(scale, v)
-            return self.preconditioner(at.x, tuple(vi / w for vi, w in zip(v, weights)))
+                return _tree.mul(scaling.sizes, v)
+            return self.preconditioner(x, tuple(vi / w for vi, w in zip(v, scaling.weights)))
 
         def product(v: Leaves) -> Leaves:
-            return _tree.mul(weights, at.A(precondition(v)))
+            return _tree.mul(scaling.weights, A(precondition(v)))
 
-        right = tuple(-w * r for w, r in zip(weights, at.residual))
-        # In a unit in which R has the norm 1, so that nothing in GMRES underflows.
+        right = _tree.mul(scaling.weights, b)
+        # In a unit in which b has the norm 1, so that nothing in GMRES underflows.
         size = _tree.norm(right)
         size = _xla.where((size > 0) & jnp.isfinite(size), size, 1)
         right = tuple((leaf / size).astype(leaf.dtype) for leaf in right)
