@@ -21,6 +21,17 @@ def cycle(n):
     return chain(n, 1) + sp.coo_array(([1.0, 1.0], ([0, n - 1], [n - 1, 0])), shape=(n, n))
 
 
+def grid(m):
+    return sp.kron(chain(m, 1), sp.eye_array(m)) + sp.kron(sp.eye_array(m), chain(m, 1))
+
+
+def network(n, seed):
+    """No node beside itself, and the diagonal in other columns for some: of equations in no order."""
+    rng = np.random.default_rng(seed)
+    one_way = sp.coo_array((np.ones(n), (rng.integers(0, n, n), rng.integers(0, n, n))), shape=(n, n))
+    return sp.coo_array((one_way + sp.eye_array(n)).toarray()[np.roll(np.arange(n), n // 3)])
+
+
 PATTERNS = {
     "tridiagonal": chain(90, 1),
     "a band": chain(101, 2),
@@ -32,6 +43,8 @@ PATTERNS = {
     "blocks stacked": sp.kron(np.ones((6, 6)), np.eye(21)),
     "blocks of all sizes": sp.block_diag([np.ones((k, k)) for k in (1, 9, 2, 3, 1, 17, 5, 9, 12, 4, 2)]),
     "diagonal": sp.eye_array(70),
+    "a square": grid(26),
+    "a network": network(601, 1),
 }
 DESCRIBED = {
     "tridiagonal": "tridiagonal",
@@ -39,6 +52,8 @@ DESCRIBED = {
     "five species in cells": "block-tridiagonal, blocks of 10",
     "pairs": "40 blocks of at most 2",
     "blocks stacked": "21 blocks of at most 6",
+    "a square": "sparse LU",
+    "a network": "sparse LU",
 }
 
 
@@ -116,7 +131,7 @@ def test_what_the_forms_are_called():
     assert {name: form_of(name).describe() for name in DESCRIBED} == DESCRIBED
 
 
-SOLVED = "tridiagonal", "two species stacked", "five species in cells", "blocks of all sizes"
+SOLVED = "tridiagonal", "two species stacked", "five species in cells", "blocks of all sizes", "a square"
 
 
 @jax.jit
@@ -232,7 +247,6 @@ def directions(A, b):
 def test_what_is_no_form():
     rng = np.random.default_rng(9)
     n = 200
-    grid = sp.kron(chain(20, 1), sp.eye_array(20)) + sp.kron(sp.eye_array(20), chain(20, 1))
     scattered = sp.coo_array((rng.random((n, n)) < 0.03) + np.eye(n))
     few = chain(60, 1)
     for pattern in (np.ones((80, 80)), scattered, few):
@@ -240,7 +254,7 @@ def test_what_is_no_form():
         assert forms.choose_form(rows, cols, pattern.shape[0]) is None
     # A grid in two dimensions is a chain of blocks, one for each of its diagonals, whatever the order of its unknowns.
     order = rng.permutation(400)
-    form = forms.choose_form(*entries(sp.coo_array(grid.toarray()[np.ix_(order, order)])), 400)
+    form = forms.choose_form(*entries(sp.coo_array(grid(20).toarray()[np.ix_(order, order)])), 400)
     assert form is not None
     assert "block-tridiagonal, blocks of 2" in form.describe()
 

@@ -1,4 +1,4 @@
-"""Which form a pattern has: its components, or its band, if need be in another order.
+"""Which form a pattern has: its components, its band, if need be in another order, or what a sparse LU makes of it.
 
 Done once for a problem, in NumPy and SciPy.
 """
@@ -11,12 +11,15 @@ from .banded import Band
 from .block_tridiagonal import BlockTridiagonal
 from .blocks import Blocks
 from .sparse import Form
+from .sparse_lu import Elimination, SparseLU
 from .tridiagonal import Tridiagonal
 
 DENSE = 64  # unknowns up to which LAPACK with the whole matrix is as fast
 LARGEST_BLOCK = 32  # unknowns of a component, up to which all are solved at once
 WIDEST_BAND = 4  # eliminated in parts
-WIDEST_BLOCK = 64  # of a block-tridiagonal form
+# Of a block-tridiagonal form: what is as fast as a sparse LU, and where that is none (`benchmarks/sparse_forms.py`).
+NARROW_BLOCK, WIDEST_BLOCK = 16, 64
+SPARSE = 500  # unknowns above which a sparse LU is faster than a dense one
 _SHARE = 8  # a band wider than this part of n is no band
 
 
@@ -28,7 +31,7 @@ def choose_form(rows: np.ndarray, cols: np.ndarray, n: int) -> Form | None:
     count, labels = connected_components(graph, directed=True, connection="weak")
     if count > 1 and np.bincount(labels).max() <= LARGEST_BLOCK:
         return Blocks((rows, cols), labels)
-    order, width = None, _width(rows, cols)
+    given, order, width = (rows, cols), None, _width(rows, cols)
     # A band with gaps may be narrower in another order: two species stacked have half the unknowns between them.
     if width > 1 and rows.size < 0.75 * (2 * width + 1) * n:
         other = reverse_cuthill_mckee(csr_array(graph + graph.T), symmetric_mode=True)
@@ -37,13 +40,15 @@ def choose_form(rows: np.ndarray, cols: np.ndarray, n: int) -> Form | None:
         narrower = _width(place[rows], place[cols])
         if narrower < width:
             order, width, rows, cols = other, narrower, place[rows], place[cols]
-    if width > n // _SHARE:
-        return None
     if width <= 1:
         return Tridiagonal((rows, cols), n, 1, order)
     if width <= WIDEST_BAND:
         return Band((rows, cols), n, width, order)
-    block = _block(rows, cols, n, width)
+    block = _block(rows, cols, n, width) if width <= n // _SHARE else n
+    wide = block > NARROW_BLOCK
+    elimination = Elimination.of(given, n) if wide and n > SPARSE else None
+    if elimination is not None:
+        return SparseLU(given, n, elimination)
     return BlockTridiagonal((rows, cols), n, block, order) if block <= WIDEST_BLOCK else None
 
 

@@ -64,7 +64,7 @@ class Form(abc.ABC):
     def pack(self, values: Float[Array, " nnz"]) -> "Sparse":
         """A from the values of its pattern, in the pattern's order."""
         extended = jnp.concatenate([values, jnp.array([0, 1], values.dtype)])
-        return Sparse(_take(extended, self.index), self)
+        return Sparse(take(extended, self.index), self)
 
     def in_rows(self, v: Array, empty: int) -> Array:
         """vᵢ beside every entry Aᵢⱼ, by broadcasting."""
@@ -110,11 +110,11 @@ class Form(abc.ABC):
     def _enter(self, v: Array, empty: int = 0) -> Array:
         if self.slots is not None:
             # Without empty slots no copy of v with one entry more is needed.
-            return _take(v if self._length == self.n else jnp.append(v, jnp.array(empty, v.dtype)), self.slots)
+            return take(v if self._length == self.n else jnp.append(v, jnp.array(empty, v.dtype)), self.slots)
         return v if self._length == self.n else jnp.pad(v, (0, self._length - self.n), constant_values=empty)
 
     def _leave(self, v: Array) -> Array:
-        return v[: self.n] if self.place is None else _take(v, self.place)
+        return v[: self.n] if self.place is None else take(v, self.place)
 
 
 class Sparse(eqx.Module):
@@ -198,7 +198,7 @@ def _inverse(slots: np.ndarray, n: int) -> np.ndarray:
     return place[:n]
 
 
-def _take(v: Array, index: np.ndarray) -> Array:
+def take(v: Array, index: np.ndarray) -> Array:
     """v[index], with no test of bounds that XLA would work out for a long constant index while it compiles."""
     return v.at[jnp.asarray(index)].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
