@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from ._errors import raise_where
 from ._linear import Structure
-from ._loop import Bounds, Limits, Outcome, Search, attempt, bracket, confirm, judge, persist
+from ._loop import Bounds, InTurn, Limits, Outcome, Search, attempt, bracket, confirm, judge, persist
 from ._methods import AbstractMethod, Tolerance, foreign
 from ._plan import (
     Keywords,
@@ -261,10 +261,15 @@ def _compile(function: Callable[[Job, Inputs], Found], problem: Problem, options
         summary = summarise(problem, static)
 
         @jax.jit
-        def compiled(arrays: Options, inputs: Inputs) -> Found:
+        def whole(arrays: Options, inputs: Inputs) -> Found:
             return function(Job(problem, eqx.combine(arrays, static), summary), inputs)
 
-        problem.compiled[key] = summary, compiled, rule_of(problem, static, summary), {}
+        @jax.jit
+        def first(arrays: Options, inputs: Inputs) -> Found:
+            return function(Job(problem, eqx.combine(arrays, static)._replace(later=None), summary), inputs)
+
+        run = whole if static.later is None or static.watch else InTurn(first, whole)
+        problem.compiled[key] = summary, run, rule_of(problem, static, summary), {}
     summary, program, rule, structures = problem.compiled[key]
     apart = apart and not isinstance(options.adjoint, Unrolled)
     return Program(options, arrays, summary, rule, program, structures, apart)

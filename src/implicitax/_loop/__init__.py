@@ -9,6 +9,7 @@ from .judge import constrain as constrain
 from .judge import judge as judge
 from .loop import Search as Search
 from .loop import iterate as iterate
+from .persist import InTurn as InTurn
 from .persist import bracket as bracket
 from .persist import persist as persist
 from .row import Outcome as Outcome

@@ -1,8 +1,13 @@
 """Another method: where the one that was chosen has tried all it can, or before it, where it has less to go by."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, Bool
 
 from .. import _tree, _xla
 from .._methods import Bracket
@@ -24,8 +29,7 @@ def persist(search: Search, theta: Theta, limits: Limits) -> Outcome:
     found = iterate(search, theta, limits)
     if search.later is None:
         return found
-    stalled = functools.reduce(jnp.logical_or, (found.status == status for status in _MORE))
-    stalled = _xla.once(stalled & (found.nfev <= search.max_steps))  # not where that is said of the steps allowed
+    stalled = _xla.once(_has_stalled(found, search.max_steps))
     rest = search._replace(method=search.later, later=None)
 
     def go_on(found: Outcome) -> Outcome:
@@ -38,6 +42,12 @@ def persist(search: Search, theta: Theta, limits: Limits) -> Outcome:
         return _tree.where(stalled, spent, found)
 
     return _xla.if_any(stalled, go_on, lambda found: found, found)
+
+
+def _has_stalled(found: Outcome, max_steps: Any) -> Bool[Array, "*lanes"]:
+    """Whether another method may know more; not where that is said of the steps allowed."""
+    stalled = functools.reduce(jnp.logical_or, (found.status == status for status in _MORE))
+    return stalled & (found.nfev <= max_steps)
 
 
 def bracket(search: Search, theta: Theta, limits: Limits) -> Outcome:
@@ -56,3 +66,21 @@ def bracket(search: Search, theta: Theta, limits: Limits) -> Outcome:
         return _tree.where(unsolved, iterate(search, theta, limits, found), found)
 
     return _xla.if_any(unsolved, go_on, lambda found: found, found)
+
+
+class InTurn:
+    """A compiled solve with a method in reserve, which takes longer to compile than all the rest: outside `jit`, where
+    Python sees how a solve has ended, that is done when it is first needed; then the solve is made once more."""
+
+    def __init__(self, first: Callable[..., Any], whole: Any):
+        """The programs without the other method, and with it; what they return has an `outcome`."""
+        self._first, self._whole, self._needed = first, whole, False
+        self.trace = whole.trace  # as a compiled function has it
+
+    def __call__(self, *given: Any) -> Any:
+        if not self._needed and not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given)):
+            found = self._first(*given)
+            self._needed = bool(jnp.any(_has_stalled(found.outcome, jnp.inf)))
+            if not self._needed:
+                return found
+        return self._whole(*given)
