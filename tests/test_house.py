@@ -40,7 +40,7 @@ FILES = {
         *("pattern", "equations", "content", "numbers", "call", "trace"),
     ),
     "_linear": (
-        *("dense", "small_lu", "sparse", "blocks", "tridiagonal", "block_tridiagonal", "banded", "forms"),
+        *("dense", "small_lu", "sparse", "blocks", "tridiagonal", "block_tridiagonal", "banded", "sparse_lu", "forms"),
         *("assemble", "trust", "structure", "neumann", "gmres", "krylov", "linearise", "solve"),
     ),
     "_methods": (

@@ -1,5 +1,7 @@
 """The structure of ∂R/∂x, found from R: values and derivatives beside a dense linear algebra."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -8,6 +10,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import implicitax as ix
+from implicitax import Status
+from implicitax._loop import InTurn, Outcome
 
 DENSE = {"solver": ix.Newton(lx.LU()), "adjoint": ix.Implicit(linear_solver=lx.LU())}
 
@@ -46,12 +50,31 @@ def wide(u, theta):
     return out
 
 
+def square(u, theta):
+    """Blown across a square, and reacting."""
+    v = jnp.pad(u.reshape(26, 26), 1)
+    blown = theta[0] * (v[2:, 1:-1] - 2 * v[1:-1, 1:-1]) + v[:-2, 1:-1] + 1.2 * v[1:-1, 2:] + 0.8 * v[1:-1, :-2]
+    return (blown - 3 * v[1:-1, 1:-1] + theta[1] * jnp.cos(v[1:-1, 1:-1]) + jnp.arange(26) / 26).ravel()
+
+
+def network(u, theta):
+    """Flows along edges with resistances, of the square of the flow, from every node to others drawn at random."""
+    rng = np.random.default_rng(2)
+    start, end = np.concatenate([np.arange(1, 600), rng.integers(0, 600, 150)]), rng.integers(0, 600, 749)
+    fall = theta[0] * u[start] - u[end]
+    flow = jnp.arcsinh(fall) * (1 + start / 600)
+    leak = u + 0.1 * u**3 - theta[1] * jnp.sin(jnp.arange(600))
+    return leak.at[start].add(flow).at[end].add(-0.9 * flow)
+
+
 CASES = {
     "tridiagonal, 3 tangents": (line, jnp.zeros(250), (0.9, 0.3)),
     "band of width 2, 4 tangents": (species, {"u": jnp.ones(110), "v": jnp.full(110, 0.5)}, (0.9, 3.0)),
     "band of width 2, 3 tangents": (ring, jnp.full(231, 0.1), (1.2, 0.7)),
     "42 blocks of at most 5, 5 tangents": (markets, jnp.zeros(210), (2.2, 0.7)),
     "block-tridiagonal, blocks of 7, 9 tangents": (wide, jnp.zeros(240), (1.2, 0.7)),
+    "sparse LU, 5 tangents": (square, jnp.zeros(676), (1.1, 0.7)),
+    "sparse LU, 9 tangents": (network, jnp.zeros(600), (1.1, 0.7)),
 }
 
 
@@ -178,3 +201,38 @@ def test_the_rungs_of_the_ladder_begin_at_the_guess_after_newton_too():
     assert not bool(sol.success)
     # JAX hands them to a thread of its own, which may have no float64.
     assert sum(abs(u - 0.7) < 1e-6 for u in seen) == 4
+
+
+def test_what_is_in_reserve_is_compiled_when_it_is_needed():
+    """Outside `jit`: the first program has seen how the solve ended. Inside one program has both methods."""
+    ended, made = [Status.CONVERGED], []
+
+    class Program:
+        trace = None
+
+        def __init__(self, name):
+            self.name = name
+
+        def __call__(self, _):
+            made.append(self.name)
+            return SimpleNamespace(outcome=Outcome((), jnp.asarray(ended[0]), *[jnp.asarray(1)] * 4), by=self.name)
+
+    first, whole = Program("first"), Program("whole")
+    solve = InTurn(first, whole)
+    assert [solve(1.0).by, solve(1.0).by] == ["first", "first"]
+    ended[0] = Status.STALLED
+    assert [solve(1.0).by, solve(1.0).by] == ["whole", "whole"]
+    assert made == ["first", "first", "first", "whole", "whole"]
+    solve = InTurn(first, whole)
+    jax.jit(lambda x: x * (solve(x).by == "whole"))(1.0)
+    assert made[5:] == ["whole"]
+
+
+def test_a_root_that_newton_does_not_find_is_the_same_outside_and_inside_jit():
+    n = 300
+    R = lambda x, a: x**3 - 2 * x + a + 0.01 * (x - jnp.roll(x, 1))  # from 0 Newton's steps go round in a circle
+    solve = lambda a: ix.root(R, jnp.zeros(n), a)
+    outside, inside = solve(2.0), jax.jit(solve)(2.0)
+    assert int(outside.nfev) == int(inside.nfev)
+    np.testing.assert_array_equal(outside.x, inside.x)
+    np.testing.assert_allclose(outside.x, -1.7692923542386314, rtol=1e-9)
