@@ -56,7 +56,7 @@ FILES = {
     "_sweep": ("lanes", "chunks", "sweep"),
     "_diagnose": (
         *("convergence", "record", "problem", "picard", "local", "gradient", "cost"),
-        *("words", "report", "plot", "diagnosis", "diagnose"),
+        *("words", "report", "plot", "diagnosis", "diagnose", "pattern"),
     ),
     "_app": ("measure", "systems", "panels", "demo", "bench", "target", "commands"),
 }

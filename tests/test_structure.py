@@ -236,3 +236,35 @@ def test_a_root_that_newton_does_not_find_is_the_same_outside_and_inside_jit():
     assert int(outside.nfev) == int(inside.nfev)
     np.testing.assert_array_equal(outside.x, inside.x)
     np.testing.assert_allclose(outside.x, -1.7692923542386314, rtol=1e-9)
+
+
+def test_the_figure_of_a_structure():
+    R, x0, theta = parts("band of width 2, 4 tangents")
+    figure = ix.plot_structure(R, x0, theta, kind="root")
+    (ax,) = figure.axes
+    dense = jax.jacfwd(lambda u: ravel_pytree(R(ravel_pytree(x0)[1](u), theta))[0])(ravel_pytree(x0)[0] + 0.3)
+    (points,) = ax.collections
+    np.testing.assert_array_equal(points.get_offsets()[:, ::-1], np.argwhere(dense))
+    assert ax.get_title() == f"{points.get_offsets().shape[0]} of 48,400 entries (1.81%)\nband of width 2, 4 tangents"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["x0['u']", "x0['v']"]
+    # One tangent, one colour: no two of its entries are in one row.
+    hues = {tuple(hue) for hue in points.get_facecolors()}
+    assert len(hues) == 4
+    figure.canvas.draw()
+
+
+def test_the_figure_of_what_has_none():
+    title = lambda *args, **keywords: ix.plot_structure(*args, **keywords).axes[0].get_title()
+    mixed = lambda x: jnp.cos(x) + x.mean()
+    assert title(mixed, jnp.zeros(300)) == (
+        "90,000 of 90,000 entries (100%)\nin no form that pays: A is dense, or products with it"
+    )
+    assert title(line, jnp.zeros(100), (0.9, 0.3), kind="root").endswith(
+        "tridiagonal, 3 tangents if it had more than 200 unknowns; so it is dense"
+    )
+    called = lambda x: jax.pure_callback(lambda x: np.cos(x), jax.typeof(x), x)
+    assert title(called, jnp.zeros(300)).endswith("no pattern was found: A is dense, or products with it")
+    grid = lambda u: jnp.roll(u, 150) + 4 * u + jnp.roll(u, -1) + jnp.roll(u, 1) ** 2
+    (ax,) = ix.plot_structure(grid, jnp.zeros(22_500), kind="root").axes  # too many entries for points
+    assert ax.images[0].get_array().shape == (400, 400)
+    assert int(np.ma.count(ax.images[0].get_array())) <= 2000

@@ -28,3 +28,4 @@ from ._sweep import sweep as sweep
 from ._diagnose import Diagnosis as Diagnosis
 from ._diagnose import diagnose as diagnose
 from ._diagnose import plot_convergence as plot_convergence
+from ._diagnose import plot_structure as plot_structure

@@ -3,3 +3,4 @@
 from .convergence import plot_convergence as plot_convergence
 from .diagnose import diagnose as diagnose
 from .diagnosis import Diagnosis as Diagnosis
+from .pattern import plot_structure as plot_structure

@@ -1,5 +1,6 @@
 """What is decided before anything runs: the keywords of a solve, its defaults, and every choice of `Auto`."""
 
+from .auto import LEAST as LEAST
 from .auto import Auto as Auto
 from .auto import structure_of as structure_of
 from .keywords import DiagnosedKeywords as DiagnosedKeywords
