@@ -17,9 +17,9 @@ from .tridiagonal import Tridiagonal
 DENSE = 64  # unknowns up to which LAPACK with the whole matrix is as fast
 LARGEST_BLOCK = 32  # unknowns of a component, up to which all are solved at once
 WIDEST_BAND = 4  # eliminated in parts
-# Of a block-tridiagonal form: what is as fast as a sparse LU, and where that is none (`benchmarks/sparse_forms.py`).
-NARROW_BLOCK, WIDEST_BLOCK = 16, 64
-SPARSE = 500  # unknowns above which a sparse LU is faster than a dense one
+WIDEST_BLOCK = 64  # of a block-tridiagonal form
+SPARSE = 500  # unknowns above which a sparse LU is faster than a dense one,
+FEW_ENTRIES, WIDE_BLOCK = 16, 32  # and than blocks: with so few entries a column of L, or for blocks as wide as this
 _SHARE = 8  # a band wider than this part of n is no band
 
 
@@ -45,9 +45,8 @@ def choose_form(rows: np.ndarray, cols: np.ndarray, n: int) -> Form | None:
     if width <= WIDEST_BAND:
         return Band((rows, cols), n, width, order)
     block = _block(rows, cols, n, width) if width <= n // _SHARE else n
-    wide = block > NARROW_BLOCK
-    elimination = Elimination.of(given, n) if wide and n > SPARSE else None
-    if elimination is not None:
+    elimination = Elimination.of(given, n) if n > SPARSE else None
+    if elimination is not None and (elimination.filled < FEW_ENTRIES * n or block > WIDE_BLOCK):
         return SparseLU(given, n, elimination)
     return BlockTridiagonal((rows, cols), n, block, order) if block <= WIDEST_BLOCK else None
 

@@ -36,6 +36,7 @@ class Elimination(NamedTuple):
 
     rows: np.ndarray
     columns: np.ndarray
+    filled: int  # entries of L below its diagonal
 
     @classmethod
     def of(cls, entries: tuple[np.ndarray, np.ndarray], n: int) -> "Elimination | None":
@@ -56,9 +57,10 @@ class Elimination(NamedTuple):
             graph + 2 * eye_array(n), 1, 1, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0, options=_IN_ORDER
         )
         columns = np.argsort(order.perm_c)
-        if not _affordable(graph[columns][:, columns]):
+        filled = _filled(graph[columns][:, columns])
+        if filled is None:
             return None
-        return cls(row_of[columns].astype(np.int32), columns.astype(np.int32))
+        return cls(row_of[columns].astype(np.int32), columns.astype(np.int32), filled)
 
 
 def _width(graph: Any) -> int:
@@ -68,8 +70,8 @@ def _width(graph: Any) -> int:
     return int(np.abs(place[rows] - place[cols]).max(initial=0))
 
 
-def _affordable(graph: Any) -> bool:
-    """Whether few enough entries are filled in where a symmetric matrix is eliminated in order.
+def _filled(graph: Any) -> int | None:
+    """How many entries L has where a symmetric matrix is eliminated in order; None if they are too many.
 
     Row i of L has entries in the columns on the paths from those of its entries in A to i in the elimination tree, in
     which the parent of a column is the first row below it that it has an entry in (Liu, doi:10.1137/0611010).
@@ -86,8 +88,9 @@ def _affordable(graph: Any) -> bool:
                 seen[k], below[k], filled = i, below[k] + 1, filled + 1
                 k = parent[k]
         if filled > MOST_ENTRIES:
-            return False
-    return float(np.sum(np.square(below, dtype=float))) <= min(MOST_PRODUCTS, n**3 / _AS_DENSE)
+            return None
+    products = float(np.sum(np.square(below, dtype=float)))
+    return filled if products <= min(MOST_PRODUCTS, n**3 / _AS_DENSE) else None
 
 
 class SparseLU(Form):
@@ -130,7 +133,7 @@ class SparseLU(Form):
         lu = _remembered.factorise(self, data)
         if lu is None:
             return np.full_like(b, np.nan)
-        enter, leave = self.elimination[::-1] if transpose else self.elimination
+        enter, leave = self.elimination[1::-1] if transpose else self.elimination[:2]
         x = np.empty_like(b)
         x[:, leave] = lu.solve(np.ascontiguousarray(b[:, enter].T), "T" if transpose else "N").T
         return x
