@@ -35,6 +35,7 @@ class Model(NamedTuple):
     R: Callable[..., Any]
     x0: Callable[[int], Any]
     a: float
+    largest: int = 10**6  # unknowns that SciPy solves within a minute
 
 
 def line(u, a):
@@ -93,9 +94,9 @@ MODELS = {
     "five species": Model(partial(_species, 5), lambda n: jnp.full(n, 0.5), 0.3),
     "markets of 20": Model(markets, lambda n: jnp.full(n, 0.5), 0.7),
     "square": Model(square, lambda n: jnp.zeros(round(n**0.5) ** 2), 5.0),
-    "cube": Model(cube, lambda n: jnp.zeros(round(n ** (1 / 3)) ** 3), 5.0),
+    "cube": Model(cube, lambda n: jnp.zeros(round(n ** (1 / 3)) ** 3), 5.0, 10_000),
     "grid of power": Model(partial(network, 30, 3), jnp.zeros, 0.3),
-    "random network": Model(partial(network, None, 4), jnp.zeros, 0.3),
+    "random network": Model(partial(network, None, 3), jnp.zeros, 0.3, 10_000),
 }
 
 
@@ -209,7 +210,7 @@ def main() -> None:
     ]
     for name in options.models:
         for n in (1000, 10_000, 100_000, 1_000_000):
-            if n <= options.largest:
+            if n <= min(options.largest, MODELS[name].largest):
                 lines.append(row(name, n))
                 print(lines[-1], flush=True)
     if options.out is not None:
