@@ -14,7 +14,7 @@ from jax.core import Tracer, eval_jaxpr
 from .. import _tree
 from .._tree import Layout, Leaves, from_real
 from .constraint import Condition
-from .pattern import Pattern, detect
+from .pattern import Given, Pattern, detect, pattern_of
 from .slopes import Slopes, has_derivative, slopes_of, unusual, with_slopes
 
 Kind = Literal["fixed_point", "root"]
@@ -108,10 +108,18 @@ class Problem:
             return None
         known = tuple(map(_known, theta, self._theta_struct))
         key = make, *((i, leaf.tobytes()) for i, leaf in enumerate(known) if isinstance(leaf, np.ndarray))
+        find = lambda: detect(lambda x, theta: self._evaluate(x, theta)[0], self.x_struct, known)
+        return self._made(key, find, make)
+
+    def by_given(self, given: Given | tuple[int, int], make: Callable[[Pattern], Any]) -> Any:
+        """The same of the pattern that the user gives: of a fixed point that of ∂F/∂x, to which A adds the diagonal."""
+        return self._made((make, given), lambda: pattern_of(given, self.size, self.kind == "fixed_point"), make)
+
+    def _made(self, key: Any, find: Callable[[], Pattern | None], make: Callable[[Pattern], Any]) -> Any:
         if key not in self.patterns:
             if len(self.patterns) >= _PATTERNS:
                 self.patterns.clear()
-            pattern = detect(lambda x, theta: self._evaluate(x, theta)[0], self.x_struct, known)
+            pattern = find()
             self.patterns[key] = None if pattern is None else make(pattern)
         return self.patterns[key]
 
