@@ -19,32 +19,38 @@ from .dense import reciprocal
 from .forms import choose_form
 from .sparse import Form, Sparse, solve_sparse
 
+_ROUNDING = 16  # times eps: of a tangent of F whose entries are of the order of 1
+
 
 class Structure:
     """Of a pattern: its form and its colours. Equal where the pattern is, so static in what is compiled."""
 
-    def __init__(self, form: Form, colouring: Colouring, given: bool = False):
-        self.form, self.colouring = form, colouring
+    def __init__(self, form: Form, colouring: Colouring, kind: Kind, given: bool = False):
+        self.form, self.colouring, self.kind = form, colouring, kind
         self.given = given  # by the user, who may have left something out
 
     @classmethod
-    def of(cls, pattern: Pattern, given: bool = False) -> "Structure | None":
+    def of(cls, pattern: Pattern, kind: Kind, given: bool = False) -> "Structure | None":
         """None where a dense matrix or products with A serve better."""
         form = choose_form(pattern.rows, pattern.cols, pattern.shape[1])
         colouring = None if form is None else colour(pattern)
         if form is None or colouring is None or colouring.border_rows.size or colouring.border_cols.size:
             return None
-        return cls(form, Colouring(pattern.rows, pattern.cols, colouring.colours, colouring.count), given)
+        return cls(form, Colouring(pattern.rows, pattern.cols, colouring.colours, colouring.count), kind, given)
 
     @classmethod
-    def of_given(cls, pattern: Pattern) -> "Structure | None":
-        return cls.of(pattern, given=True)
+    def of_given(cls, pattern: Pattern, kind: Kind) -> "Structure | None":
+        return cls.of(pattern, kind, given=True)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Structure) and (self.form, self.given) == (other.form, other.given)
+        return isinstance(other, Structure) and self._key == other._key
 
     def __hash__(self) -> int:
-        return hash((self.form, self.given))
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Form, Kind, bool]:
+        return self.form, self.kind, self.given
 
     def __repr__(self) -> str:
         return f"{self.form.describe()}, {self.colouring.count} tangents"
@@ -97,8 +103,10 @@ def assembled(
     if verify:
         direction = _tree.ravel(trust.direction(x))
         missing = jnp.abs(product(direction) - matrix.matvec(direction))
-        size = matrix.abs().matvec(jnp.abs(direction))
-        lacking = _tree.first((~(missing <= float(jnp.finfo(dtype).eps) ** 0.5 * size) & jnp.isfinite(size),))
+        size, eps = matrix.abs().matvec(jnp.abs(direction)), float(jnp.finfo(dtype).eps)
+        # The diagonal of ∂F/∂x − I is a difference, known to the rounding of 1.
+        rounding = _ROUNDING * eps * jnp.abs(direction) if structure.kind == "fixed_point" else 0
+        lacking = _tree.first((~(missing <= eps**0.5 * size + rounding) & jnp.isfinite(size),))
     return value, Structured(matrix, lacking, like)
 
 

@@ -62,7 +62,7 @@ def constrain(problem: Problem, outcome: Outcome, theta: Theta, limits: Limits) 
 
 def compare(problem: Problem, outcome: Outcome, theta: Theta, structure: _linear.Structure | None) -> Outcome:
     """The outcome, a success only where the pattern that the user has given leaves out nothing of ∂R/∂x at x."""
-    if structure is None:
+    if structure is None or not problem.differentiable:  # differences are too coarse to tell
         return outcome
     _, A = _linear.linearise(lambda x: problem.residual(x, theta), outcome.x, structure, verify=True)
     assert isinstance(A, _linear.Structured)

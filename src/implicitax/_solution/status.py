@@ -70,7 +70,7 @@ _TEXTS = {
     Status.GUESS_OUT_OF_BOUNDS: "x0 is not strictly inside the bounds. Move it there, or widen `bounds`.",
     Status.NO_PROGRESS: "The residual does not decrease: no point was better than x0.",
     Status.INCOMPLETE_PATTERN: (
-        "`sparsity` leaves out an entry of ∂R/∂x that is not 0 (for a fixed point of ∂F/∂x): steps and derivatives would "
-        "be wrong. Add it, or leave `sparsity` out: above 200 unknowns the pattern is found from the function."
+        "`sparsity` leaves out an entry of ∂R/∂x that is not 0 (for a fixed point of ∂F/∂x): steps and derivatives "
+        "would be wrong. Add it, or leave `sparsity` out: above 200 unknowns the pattern is found from the function."
     ),
 }
