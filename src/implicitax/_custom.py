@@ -32,7 +32,7 @@ def custom_fixed_point(F: Callable[..., Any], **keywords: Unpack[JudgedKeywords]
     **Arguments:**
 
     - `F`: as in `fixed_point`, called as `F(x, *args)` with the args of the solver.
-    - `adjoint`, `rtol`, `atol`, `residual_atol`, `constraint`, `throw`: as in `fixed_point`.
+    - `adjoint`, `rtol`, `atol`, `residual_atol`, `constraint`, `sparsity`, `throw`: as in `fixed_point`.
 
     **Returns:** a decorator; the decorated function returns x, with derivatives.
 

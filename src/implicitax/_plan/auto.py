@@ -15,6 +15,9 @@
 | the same where A has a structure, n > 200 | | | | `StructuredLU` | `StructuredLU` |
 | A in the derivative of a batch, n of all rows | `SmallLU` | `DenseLU` | `DenseLU` | as above | `RowKrylov` |
 
+A has a structure at any n where the user gives a pattern (`sparsity`) that has a form. Then, and above 200 unknowns,
+a `Newton` that is named takes its steps by it, too, and the derivative of any solver.
+
 n ≤ 4 is where an LU decomposition that is written out pays (`SMALL` in `_linear/small_lu.py`; the table that
 `benchmarks/small_lu.py` prints). How long a method may go on is its own `default_max_steps` and `patience`.
 """
@@ -93,7 +96,7 @@ class Auto(AbstractMethod):
     | the same, F simple | | n ≤ 300: `Anderson(10, warmup=40, retries=((0, 1.0),))`, then `PseudoTransient` | |
     | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov(starts=4)` |
 
-    Above 200 unknowns the pattern of ∂R/∂x is found from F. Where that is a band, if need be in another order of the
+    Above 200 unknowns the pattern of ∂R/∂x is found from F, if `sparsity` does not say it. Where that is a band, if need be in another order of the
     unknowns, or blocks, a root is sought by Newton's steps first, at the cost of a few tangents and an elimination in
     that form; so is a fixed point where all else has stalled. The derivative is made by it too, and
     `Solution.linear_solver` says what it is: "tridiagonal, 3 tangents".
