@@ -1,4 +1,4 @@
-"""`sparsity`: the pattern of ∂R/∂x from the user, beside a dense linear algebra; one that leaves something out; mistakes."""
+"""`sparsity`: the pattern of ∂R/∂x from the user, beside dense linear algebra; patterns that are incomplete; mistakes."""
 
 import jax
 import jax.numpy as jnp
