@@ -26,7 +26,8 @@ class Structure:
     """Of a pattern: its form and its colours. Equal where the pattern is, so static in what is compiled."""
 
     def __init__(self, form: Form, colouring: Colouring, kind: Kind, given: bool = False):
-        self.form, self.colouring, self.kind = form, colouring, kind
+        self.form, self.colouring = form, colouring
+        self.kind: Kind = kind
         self.given = given  # by the user, who may have left something out
 
     @classmethod
