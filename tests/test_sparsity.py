@@ -251,7 +251,7 @@ def test_a_callback_takes_two_evaluations_a_colour():
     sol = ix.root(R, jnp.zeros(N), sparsity=(1, 1))
     assert sol.linear_solver == "tridiagonal, 3 tangents"
     assert len(seen) < 10 * int(sol.nfev) < 2 * N
-    np.testing.assert_allclose(on_host(sol.x), 0, atol=1e-5)
+    np.testing.assert_allclose(on_host(sol.x), 0, atol=5e-4)
 
 
 def test_a_rule_for_reverse_mode_only():
