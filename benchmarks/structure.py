@@ -123,7 +123,7 @@ def specialist(model: Model, n: int):
     x0 = model.x0(n)
     pattern = detect(lambda x, a: (model.R(x[0], a[0]),), (x0,), (jax.ShapeDtypeStruct((), float),))
     assert pattern is not None
-    structure = Structure.of(pattern)
+    structure = Structure.of(pattern, "root")
     assert structure is not None
     colouring = structure.colouring
     R, by_a = jax.jit(model.R), jax.jit(lambda x, a: jax.jvp(lambda a: model.R(x, a), (a,), (1.0,))[1])

@@ -118,7 +118,8 @@ def test_a_solver_of_the_users_is_not_given_another_name():
 
 def test_the_linear_solver_of_a_derivative():
     F = lambda x, a: jnp.concatenate([a * jnp.cos(x[:1]), x[1:]])
-    gradient = lambda n: jax.grad(lambda a: ix.fixed_point(F, jnp.ones(n), a, solver=ix.Picard()).x[0])(0.5)
+    keywords = {"solver": ix.Picard(), "sparsity": "dense"}
+    gradient = lambda n: jax.grad(lambda a: ix.fixed_point(F, jnp.ones(n), a, **keywords).x[0])(0.5)
     with pytest.raises(ix.ConvergenceError) as dense:
         gradient(2)
     assert "unknown that the equations do not determine" in str(dense.value)

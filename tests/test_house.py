@@ -31,12 +31,15 @@ ROOMS = (
 # And so it is inside a room, in which the files are in this order; `__init__` comes last, and only hands names on.
 FILES = {
     "_tree": ("arithmetic", "layout"),
-    "_errors": ("raising", "problem", "keywords", "values", "sweep"),
+    "_errors": ("raising", "problem", "keywords", "values", "sparsity", "sweep"),
     "_solution": ("status", "advice", "summary", "solution"),
     "_problem": (
         *("constraint", "overdetermined", "slopes"),
         *(f"pattern.{file}" for file in ("pattern", "colour", "names", "indexing", "moves", "values", "dependence")),
-        *(f"pattern.{file}" for file in ("local", "reductions", "products", "walk", "control", "loops", "detect")),
+        *(
+            f"pattern.{file}"
+            for file in ("local", "reductions", "products", "walk", "control", "loops", "detect", "given")
+        ),
         *("pattern", "equations", "content", "numbers", "call", "trace"),
     ),
     "_linear": (

@@ -622,8 +622,10 @@ def test_how_newton_converges_and_stalls():
 
 
 def test_the_default_linear_solver_of_newton():
-    """By default by size: `SmallLU`, LAPACK's LU, and without a matrix BiCGStab, then GMRES."""
-    of = lambda n: jax.eval_shape(lambda: ix.root(jnp.cos, jnp.ones(n), solver=ix.Newton(), throw=False)).solver
+    """By the structure of A, or by size: `SmallLU`, LAPACK's LU, and without a matrix BiCGStab, then GMRES."""
+    newton = {"solver": ix.Newton(), "throw": False}
+    of = lambda n, s="dense": jax.eval_shape(lambda: ix.root(jnp.cos, jnp.ones(n), sparsity=s, **newton)).solver
+    assert of(201, None) == "Newton(linear_solver=201 blocks of at most 1, 1 tangents)"
     for n, linear_solver in ((4, "SmallLU()"), (1000, "DenseLU()"), (1001, MANY)):
         assert of(n).startswith(f"Newton(linear_solver={linear_solver}")
 

@@ -13,7 +13,7 @@ from . import _xla
 from ._errors import mistake, needs_value
 from ._errors.keywords import check_never_unrolled
 from ._loop import Limits, judge
-from ._plan import JudgedKeywords, Wanted, complete, declares, rule_of, tolerances
+from ._plan import JudgedKeywords, Wanted, complete, declares, rule_of, structure_of, tolerances
 from ._problem import Call, Kind, hoist
 from ._rule import Found, Unrolled, frozen, settle
 from ._solve import Inputs, Job, compiled, conclude
@@ -32,7 +32,7 @@ def custom_fixed_point(F: Callable[..., Any], **keywords: Unpack[JudgedKeywords]
     **Arguments:**
 
     - `F`: as in `fixed_point`, called as `F(x, *args)` with the args of the solver.
-    - `adjoint`, `rtol`, `atol`, `residual_atol`, `constraint`, `throw`: as in `fixed_point`.
+    - `adjoint`, `rtol`, `atol`, `residual_atol`, `constraint`, `sparsity`, `throw`: as in `fixed_point`.
 
     **Returns:** a decorator; the decorated function returns x, with derivatives.
 
@@ -86,7 +86,8 @@ def _decorate(call: Call, wanted: Wanted, solver: Solver) -> Solver:
         """What the solver returns, judged, with its derivative."""
         x = _run_opaque(call.caller, solver, x0, args)
         hoisted = hoist(call._replace(x0=x, args=args, constraint=wanted.constraint))
-        program = compiled(_judge, hoisted.problem, wanted)
+        structure = structure_of(hoisted.problem, wanted, hoisted.theta)
+        program = compiled(_judge, hoisted.problem, wanted, structure=structure)
         found = program.run(Inputs(hoisted.theta, hoisted.x0, tolerances(hoisted.problem, wanted)))
         return conclude(hoisted, program, found).x
 

@@ -11,15 +11,18 @@ from typing_extensions import Unpack
 from ._errors import mistake
 from ._plan import Keywords, declares
 from ._problem import Call, Kind
+from ._problem.pattern import read
 from ._solution import Solution
 from ._solve import solve
 
 
 class _Static:
-    """Keywords of a solve as a static field: compared by value, also where they hold dicts or arrays."""
+    """Keywords of a solve as a static field: compared by value, also where they hold dicts, arrays or a pattern."""
 
-    def __init__(self, values: Any) -> None:
+    def __init__(self, name: str, values: Any) -> None:
         self.values = values
+        if "sparsity" in values:
+            self.values = {**values, "sparsity": read(name, values["sparsity"])}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Static) and bool(eqx.tree_equal(self.values, other.values))
@@ -102,7 +105,7 @@ class FixedPointLayer(_Layer):
         **keywords: Unpack[Keywords],
     ) -> None:
         _check_init("FixedPointLayer", init, init_fn)
-        self.F, self.init, self.init_fn, self.keywords = F, init, init_fn, _Static(keywords)
+        self.F, self.init, self.init_fn, self.keywords = F, init, init_fn, _Static(type(self).__name__, keywords)
 
     def solve(self, *args: Any, x0: PyTree = None) -> Solution:
         return self._solve("fixed_point", self.F, args, x0)
@@ -134,7 +137,7 @@ class RootLayer(_Layer):
         **keywords: Unpack[Keywords],
     ) -> None:
         _check_init("RootLayer", init, init_fn)
-        self.R, self.init, self.init_fn, self.keywords = R, init, init_fn, _Static(keywords)
+        self.R, self.init, self.init_fn, self.keywords = R, init, init_fn, _Static(type(self).__name__, keywords)
 
     def solve(self, *args: Any, x0: PyTree = None) -> Solution:
         return self._solve("root", self.R, args, x0)

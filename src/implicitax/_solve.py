@@ -70,6 +70,11 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
       that undetermined: it keeps a total (atoms, people, mass), or adds to its value what is added to x. Solved is
       `x = F(x, *args) − L c(x, *args)`, with `L = Cᵀ(C Cᵀ)⁻¹`, `C = ∂c/∂x`; whether c is 0 there is looked at, and
       whether it stays so in the derivative. Arrays that c reads have derivatives. Not with `batch_axis`, not for roots.
+    - `sparsity`: which entries of ∂F/∂x, of a root of ∂R/∂x, may differ from 0: as SciPy's `jac_sparsity` a matrix of
+      `scipy.sparse` or a 2-D array, with a row and a column for each real unknown of all leaves in their order, each
+      raveled, of a complex leaf all real parts and then all imaginary ones; a band `(lower, upper)`; or `"dense"`. By
+      default the pattern is found from F above 200 unknowns. Steps and derivatives take it where it has a form that
+      serves (`docs/structure.md`), if they have no linear solver of their own. An entry left out is an error.
     - `has_aux`: whether F returns a pair `(value, aux)`. `Solution.aux` is then `aux` at x, with derivatives.
     - `error_estimate`: whether to compute `Solution.error`.
     - `history`: whether to record the residual, the error in units of the tolerance and the step of each evaluation in

@@ -12,6 +12,7 @@ from .._errors.keywords import check_kind
 from .._methods import AbstractMethod, Tolerance
 from .._plan import Wanted, structure_of, tolerances
 from .._problem import Call, Kind, Problem, hoist
+from .._problem.pattern import Sparsity
 from .._rule import Found
 from .._solution import Ending, Status, Summary
 from .._solve import Inputs, Program, compiled, run
@@ -31,6 +32,7 @@ class Case(NamedTuple):
     tolerance: Tolerance
     batch_axis: int | None
     pure: bool  # whether F has returned the same for the same, when it was run twice
+    sparsity: Sparsity = None  # of the user's
 
     @classmethod
     def of(cls, kind: Kind, F: Any, x0: Any, args: tuple[Any, ...], wanted: Wanted) -> "Case":
@@ -43,7 +45,9 @@ class Case(NamedTuple):
         names += tuple(f"closure[{i}]" for i in range(len(theta) - len(names)))
         tolerance = tolerances(problem, wanted).sized(x, wanted.batch_axis)
         pure = np.array_equal(*values, equal_nan=True)
-        return cls(problem, tuple(map(jnp.asarray, theta)), names, x, tolerance, wanted.batch_axis, pure)
+        return cls(
+            problem, tuple(map(jnp.asarray, theta)), names, x, tolerance, wanted.batch_axis, pure, wanted.sparsity
+        )
 
     @property
     def smooth(self) -> tuple[int, ...]:
@@ -73,7 +77,14 @@ class Case(NamedTuple):
         return tuple(map(each, self.problem.x_struct))
 
     def program(self, solver: Any, max_steps: int | None = None, **keywords: Any) -> Program:
-        wanted = Wanted(solver=solver, max_steps=max_steps, batch_axis=self.batch_axis, throw=False, **keywords)
+        wanted = Wanted(
+            solver=solver,
+            max_steps=max_steps,
+            batch_axis=self.batch_axis,
+            sparsity=self.sparsity,
+            throw=False,
+            **keywords,
+        )
         structure = structure_of(self.problem, wanted, self.theta)
         return compiled(run, self.problem, wanted, structure=structure)
 

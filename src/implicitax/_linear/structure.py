@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import wadler_lindig as wl
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from .. import _tree
 from .._problem import Kind
@@ -19,27 +19,39 @@ from .dense import reciprocal
 from .forms import choose_form
 from .sparse import Form, Sparse, solve_sparse
 
+_ROUNDING = 16  # times eps: of a tangent of F whose entries are of the order of 1
+
 
 class Structure:
     """Of a pattern: its form and its colours. Equal where the pattern is, so static in what is compiled."""
 
-    def __init__(self, form: Form, colouring: Colouring):
+    def __init__(self, form: Form, colouring: Colouring, kind: Kind, given: bool = False):
         self.form, self.colouring = form, colouring
+        self.kind: Kind = kind
+        self.given = given  # by the user, who may have left something out
 
     @classmethod
-    def of(cls, pattern: Pattern) -> "Structure | None":
+    def of(cls, pattern: Pattern, kind: Kind, given: bool = False) -> "Structure | None":
         """None where a dense matrix or products with A serve better."""
         form = choose_form(pattern.rows, pattern.cols, pattern.shape[1])
         colouring = None if form is None else colour(pattern)
         if form is None or colouring is None or colouring.border_rows.size or colouring.border_cols.size:
             return None
-        return cls(form, Colouring(pattern.rows, pattern.cols, colouring.colours, colouring.count))
+        return cls(form, Colouring(pattern.rows, pattern.cols, colouring.colours, colouring.count), kind, given)
+
+    @classmethod
+    def of_given(cls, pattern: Pattern, kind: Kind) -> "Structure | None":
+        return cls.of(pattern, kind, given=True)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Structure) and self.form == other.form
+        return isinstance(other, Structure) and self._key == other._key
 
     def __hash__(self) -> int:
-        return hash(self.form)
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Form, Kind, bool]:
+        return self.form, self.kind, self.given
 
     def __repr__(self) -> str:
         return f"{self.form.describe()}, {self.colouring.count} tangents"
@@ -58,7 +70,7 @@ class Structured(eqx.Module):
     """A, or Aᵀ, as a sparse matrix, and as the product with it."""
 
     matrix: Sparse
-    faithful: Bool[Array, ""]  # whether the pattern has left nothing out, as far as was looked
+    lacking: Int[Array, ""]  # the first row of which the pattern leaves something out, if that was looked for; or n
     like: tuple[Any, ...] = eqx.field(static=True)  # shapes and dtypes of x
     transposed: bool = eqx.field(static=True, default=False)
 
@@ -71,7 +83,11 @@ class Structured(eqx.Module):
 
     @property
     def T(self) -> "Structured":
-        return Structured(self.matrix, self.faithful, self.like, not self.transposed)
+        return Structured(self.matrix, self.lacking, self.like, not self.transposed)
+
+    @property
+    def faithful(self) -> Bool[Array, ""]:
+        return self.lacking == self.matrix.form.n
 
 
 def assembled(
@@ -84,13 +100,15 @@ def assembled(
     dtype = _tree.work_dtype(x)
     matrix = structure.form.pack(from_tangents(product, structure.colouring, dtype))
     like = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in x)
-    faithful = jnp.asarray(True)
+    lacking = jnp.asarray(structure.form.n, jnp.int32)
     if verify:
         direction = _tree.ravel(trust.direction(x))
         missing = jnp.abs(product(direction) - matrix.matvec(direction))
-        size = matrix.abs().matvec(jnp.abs(direction))
-        faithful = jnp.all((missing <= float(jnp.finfo(dtype).eps) ** 0.5 * size) | ~jnp.isfinite(size))
-    return value, Structured(matrix, faithful, like)
+        size, eps = matrix.abs().matvec(jnp.abs(direction)), float(jnp.finfo(dtype).eps)
+        # The diagonal of ∂F/∂x − I is a difference, known to the rounding of 1.
+        rounding = _ROUNDING * eps * jnp.abs(direction) if structure.kind == "fixed_point" else 0
+        lacking = _tree.first((~(missing <= eps**0.5 * size + rounding) & jnp.isfinite(size),))
+    return value, Structured(matrix, lacking, like)
 
 
 def solve_structured(A: Structured, b: Leaves, check: Kind | None) -> tuple[Leaves, Bool[Array, ""], Leaves]:

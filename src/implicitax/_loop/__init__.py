@@ -4,6 +4,7 @@ from .attempt import Attempt as Attempt
 from .attempt import attempt as attempt
 from .bounds import Bounds as Bounds
 from .bounds import Limits as Limits
+from .judge import compare as compare
 from .judge import confirm as confirm
 from .judge import constrain as constrain
 from .judge import judge as judge

@@ -4,7 +4,6 @@ import functools
 from typing import Any
 
 import jax.numpy as jnp
-import lineax as lx
 from jaxtyping import Array
 
 from .. import _linear, _tree, _xla
@@ -61,6 +60,18 @@ def constrain(problem: Problem, outcome: Outcome, theta: Theta, limits: Limits) 
     return outcome._replace(status=status)
 
 
+def compare(problem: Problem, outcome: Outcome, theta: Theta, structure: _linear.Structure | None) -> Outcome:
+    """The outcome, a success only where the pattern that the user has given leaves out nothing of ∂R/∂x at x."""
+    if structure is None or not problem.differentiable:  # differences are too coarse to tell
+        return outcome
+    _, A = _linear.linearise(lambda x: problem.residual(x, theta), outcome.x, structure, verify=True)
+    assert isinstance(A, _linear.Structured)
+    # A solve that has failed has done so because of that, as a rule.
+    wrong = ~A.faithful & jnp.isfinite(outcome.residual)
+    status = _xla.where(wrong, Status.INCOMPLETE_PATTERN, outcome.status).astype(jnp.int32)
+    return outcome._replace(status=status, component=_xla.where(wrong, A.lacking, outcome.component))
+
+
 class _Look(AbstractMethod):
     """Stays where it is."""
 
@@ -76,7 +87,7 @@ class _Look(AbstractMethod):
 class _Check(_Look):
     """Stays where it is, and knows Newton's correction."""
 
-    linear_solver: lx.AbstractLinearSolver
+    linear_solver: _linear.LinearSolver
     needs = Needs.EITHER
     corrects = True
     recovers = True

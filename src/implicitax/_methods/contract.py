@@ -7,12 +7,11 @@ from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-import lineax as lx
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _tree, _xla
-from .._linear import Structured, Wanted, is_matrix, wanted
+from .._linear import LinearSolver, Structured, Wanted, is_matrix, wanted
 from .._solution import Status
 from .._tree import Layout, Leaves
 
@@ -141,7 +140,7 @@ class Given(NamedTuple):
     size: int  # unknowns; in a batch of a row
     dtype: Any
     state: Layout  # how the user's pytree is made of real leaves
-    linear_solver: lx.AbstractLinearSolver  # for steps with A, where the user has not said which
+    linear_solver: LinearSolver  # for steps with A, where the user has not said which
 
 
 class AbstractMethod(eqx.Module):

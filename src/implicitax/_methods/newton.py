@@ -31,8 +31,8 @@ class Newton(AbstractMethod):
 
     **Arguments:**
 
-    - `linear_solver`: a Lineax solver for the steps; by default by size: `SmallLU`, LAPACK's LU, and without a matrix
-      BiCGStab, then GMRES.
+    - `linear_solver`: a Lineax solver for the steps; by default by the structure of A, where it has one (`sparsity`),
+      or by size: `SmallLU`, LAPACK's LU, and without a matrix BiCGStab, then GMRES.
 
     **Cost:** an iteration is one evaluation of R together with n of its tangents (or, matrix-free, with one for each
     iteration of the linear solver), and one linear solve. Converges quadratically.

@@ -15,16 +15,23 @@
 | the same where A has a structure, n > 200 | | | | `StructuredLU` | `StructuredLU` |
 | A in the derivative of a batch, n of all rows | `SmallLU` | `DenseLU` | `DenseLU` | as above | `RowKrylov` |
 
+A has a structure at any n where the user gives a pattern (`sparsity`) that has a form. Then, and above 200 unknowns,
+a `Newton` that is named takes its steps by it, too, and the derivative of any solver.
+
 n ≤ 4 is where an LU decomposition that is written out pays (`SMALL` in `_linear/small_lu.py`; the table that
 `benchmarks/small_lu.py` prints). How long a method may go on is its own `default_max_steps` and `patience`.
 """
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array
 
+from .. import _linear
+from .._errors import sparsity as check
+from .._errors.keywords import check_determined
 from .._linear import Krylov, SmallLU, Structure, StructuredLU, factoriser
 from .._loop import Attempt
 from .._methods import (
@@ -40,6 +47,7 @@ from .._methods import (
     Tolerance,
 )
 from .._problem import Kind, Problem, Theta
+from .._problem.pattern import Given
 from .._rule import RowKrylov, Unrolled
 from .._rule.rows import LinearSolver
 from .._tree import Leaves
@@ -88,10 +96,10 @@ class Auto(AbstractMethod):
     | the same, F simple | | n ≤ 300: `Anderson(10, warmup=40, retries=((0, 1.0),))`, then `PseudoTransient` | |
     | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov(starts=4)` |
 
-    Above 200 unknowns the pattern of ∂R/∂x is found from F. Where that is a band, if need be in another order of the
-    unknowns, or blocks, a root is sought by Newton's steps first, at the cost of a few tangents and an elimination in
-    that form; so is a fixed point where all else has stalled. The derivative is made by it too, and
-    `Solution.linear_solver` says what it is: "tridiagonal, 3 tangents".
+    Above 200 unknowns the pattern of ∂R/∂x is found from F, if `sparsity` does not say it. Where that is a band, if
+    need be in another order of the unknowns, or blocks, a root is sought by Newton's steps first, at the cost of a few
+    tangents and an elimination in that form; so is a fixed point where all else has stalled. The derivative is made by
+    it too, and `Solution.linear_solver` says what it is: "tridiagonal, 3 tangents".
 
     In a batch, which waits for its last row, there are no restarts, and no other method after this. Where F has no
     derivative, as a callback has not, a fixed point is `Anderson`'s from n = 1, and of a root ∂R/∂x is by differences:
@@ -151,18 +159,32 @@ def to_unroll(kind: Kind) -> AbstractMethod:
     return Picard() if kind == "fixed_point" else Newton()
 
 
-def for_steps(size: int, dtype: Any) -> lx.AbstractLinearSolver:
+def for_steps(size: int, dtype: Any, structure: Structure | None = None) -> _linear.LinearSolver:
     """What solves with A in the steps of a method."""
+    if structure is not None:
+        return StructuredLU(structure)
     return factoriser(size) if size <= DENSE else _krylov(size, dtype)
 
 
 def structure_of(problem: Problem, wanted: Wanted, theta: Theta) -> Structure | None:
-    """The structure of A, where the choice is ours and it may serve."""
-    ours = wanted.solver is None or isinstance(wanted.solver, Auto)
-    alone = wanted.batch_axis is None and not isinstance(wanted.adjoint, Unrolled)
-    if not (ours and alone and problem.size > LEAST) or problem.excess is not None:
+    """The structure of A, where it may serve: that of the user's pattern, or, above `LEAST` unknowns, the one found."""
+    sparsity = None if wanted.sparsity == "dense" else wanted.sparsity
+    if sparsity is not None:
+        _check_given(problem, sparsity, wanted.batch_axis)
+    whole = wanted.batch_axis is None and problem.excess is None and not isinstance(wanted.adjoint, Unrolled)
+    if wanted.sparsity == "dense" or not whole:
         return None
-    return problem.by_pattern(theta, Structure.of)
+    if sparsity is not None:
+        return problem.by_given(sparsity, Structure.of_given)
+    return problem.by_pattern(theta, Structure.of) if problem.size > LEAST else None
+
+
+def _check_given(problem: Problem, sparsity: Any, batch_axis: Any) -> None:
+    check_determined(problem.caller, "sparsity", sparsity, problem.size, problem.excess)
+    check.check_alone(problem.caller, batch_axis, problem.constrained)
+    if isinstance(sparsity, Given):
+        sizes = {path: math.prod(struct.shape) for path, struct in zip(problem.paths, problem.x_struct)}
+        check.check_size(problem.caller, sparsity.shape, sizes)
 
 
 def by_structure(

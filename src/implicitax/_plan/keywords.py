@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypedDict, TypeVar, get_type_hints
 from jaxtyping import PyTree
 
 from .._errors.keywords import check_names
+from .._problem.pattern import read
 from .._rule import AbstractAdjoint
 
 P = ParamSpec("P")
@@ -34,11 +35,15 @@ class _Family(TypedDict, total=False):
     constraint: Callable[..., Any] | None
 
 
-class DiagnosedKeywords(_Tolerances, _Method, _Batch, _Family, total=False):
+class _Structure(TypedDict, total=False):
+    sparsity: Any
+
+
+class DiagnosedKeywords(_Tolerances, _Method, _Batch, _Family, _Structure, total=False):
     """Those of `diagnose`."""
 
 
-class JudgedKeywords(_Tolerances, _Family, total=False):
+class JudgedKeywords(_Tolerances, _Family, _Structure, total=False):
     """Those of a solver that is somebody else's: `custom_fixed_point` and `custom_root`."""
 
     adjoint: AbstractAdjoint | None
@@ -70,6 +75,7 @@ _DEFAULTS: dict[str, Any] = {  # in the order in which they are shown
     "batch_axis": None,
     "bounds": None,
     "constraint": None,
+    "sparsity": None,
     "has_aux": False,
     "error_estimate": False,
     "history": False,
@@ -82,9 +88,10 @@ Wanted = collections.namedtuple("Wanted", list(_DEFAULTS), defaults=list(_DEFAUL
 
 
 def complete(caller: str, keywords: Any, declared: Any = Keywords) -> Wanted:
-    """The record of the keywords given, each of which has to be one of those declared."""
+    """The record of the keywords given, each of which has to be one of those declared; `sparsity` can be looked up."""
     check_names(caller, keywords, names_of(declared))
-    return Wanted(**keywords)
+    wanted = Wanted(**keywords)
+    return wanted._replace(sparsity=read(caller, wanted.sparsity))
 
 
 @functools.cache

@@ -47,9 +47,9 @@ def decide(problem: Problem, wanted: Wanted, structure: _linear.Structure | None
     adjoint = _choose_adjoint(problem, wanted.adjoint)
     unrolled = isinstance(adjoint, Unrolled)
     chosen_for_user = wanted.solver is None or isinstance(wanted.solver, auto.Auto)
-    solver = _choose_solver(problem, wanted.solver, batch_axis, unrolled)
+    solver = _choose_solver(problem, wanted.solver, batch_axis, unrolled, structure)
     later = _fit(auto.later(problem, batch_axis), problem) if chosen_for_user else None
-    if structure is not None:
+    if structure is not None and chosen_for_user:
         solver, later = auto.by_structure(problem, structure, solver, later)
     ours = isinstance(solver, AbstractMethod)
     if batch_axis is not None:
@@ -73,7 +73,7 @@ def decide(problem: Problem, wanted: Wanted, structure: _linear.Structure | None
         max_steps=max_steps,
         throw=bool(wanted.throw),
         batch_axis=batch_axis,
-        asked=Asked(polish, bool(wanted.error_estimate), exact),
+        asked=Asked(polish, bool(wanted.error_estimate), exact, structure if structure and structure.given else None),
         by_column=auto.is_simple(problem),
         attempt=auto.first_attempt(problem, solver, max_steps),
         later=later,
@@ -152,7 +152,9 @@ def _choose_adjoint(problem: Problem, adjoint: Any) -> AbstractAdjoint:
     return adjoint
 
 
-def _choose_solver(problem: Problem, solver: Any, batch_axis: int | None, unrolled: bool) -> Any:
+def _choose_solver(
+    problem: Problem, solver: Any, batch_axis: int | None, unrolled: bool, structure: _linear.Structure | None
+) -> Any:
     """The method, fitted to the problem; a solver of Optimistix as it is."""
     caller, kind = problem.caller, problem.kind
     solver = auto.Auto() if solver is None else solver
@@ -167,15 +169,15 @@ def _choose_solver(problem: Problem, solver: Any, batch_axis: int | None, unroll
     elif isinstance(solver, auto.Auto):
         newton = auto.later(problem, batch_axis) is not None
         solver = solver.choose(kind, size, batch_axis is not None, problem.differentiable, newton)
-    return _fit(solver, problem, rows)
+    return _fit(solver, problem, rows, structure)
 
 
-def _fit(solver: Any, problem: Problem, rows: int = 1) -> Any:
+def _fit(solver: Any, problem: Problem, rows: int = 1, structure: _linear.Structure | None = None) -> Any:
     """A method with what it leaves open decided for this problem."""
     if not isinstance(solver, AbstractMethod):
         return solver
     size, dtype = problem.size // rows, _tree.work_dtype(problem.x_struct)
-    return solver.resolve(Given(size, dtype, problem.state, auto.for_steps(size, dtype)))
+    return solver.resolve(Given(size, dtype, problem.state, auto.for_steps(size, dtype, structure)))
 
 
 def _is_smooth(solver: Any) -> bool:

@@ -14,12 +14,13 @@ from jax.core import Tracer, eval_jaxpr
 from .. import _tree
 from .._tree import Layout, Leaves, from_real
 from .constraint import Condition
-from .pattern import Pattern, detect
+from .pattern import Given, Pattern, detect, pattern_of
 from .slopes import Slopes, has_derivative, slopes_of, unusual, with_slopes
 
 Kind = Literal["fixed_point", "root"]
 _PATTERNS = 8  # that are kept of a problem
 
+Make: TypeAlias = Callable[[Pattern, Kind], Any]
 Theta: TypeAlias = tuple[Any, ...]  # arrays, but outside of `jit` also NumPy's and Python's numbers, as they were given
 
 
@@ -101,18 +102,26 @@ class Problem:
         """Whether R has a derivative by x, and not only differences."""
         return self.slopes is not Slopes.DIFFERENCES
 
-    def by_pattern(self, theta: Theta, make: Callable[[Pattern], Any]) -> Any:
+    def by_pattern(self, theta: Theta, make: Make) -> Any:
         """What is made, once, of the pattern of ∂R/∂x; None if that was not found. It is that for these indices, and
         other values that are no floating-point numbers."""
         if self.slopes is not Slopes.TANGENTS:
             return None
         known = tuple(map(_known, theta, self._theta_struct))
         key = make, *((i, leaf.tobytes()) for i, leaf in enumerate(known) if isinstance(leaf, np.ndarray))
+        find = lambda: detect(lambda x, theta: self._evaluate(x, theta)[0], self.x_struct, known)
+        return self._made(key, find, make)
+
+    def by_given(self, given: Given | tuple[int, int], make: Make) -> Any:
+        """The same of the pattern that the user gives: of a fixed point that of ∂F/∂x, to which A adds the diagonal."""
+        return self._made((make, given), lambda: pattern_of(given, self.size, self.kind == "fixed_point"), make)
+
+    def _made(self, key: Any, find: Callable[[], Pattern | None], make: Make) -> Any:
         if key not in self.patterns:
             if len(self.patterns) >= _PATTERNS:
                 self.patterns.clear()
-            pattern = detect(lambda x, theta: self._evaluate(x, theta)[0], self.x_struct, known)
-            self.patterns[key] = None if pattern is None else make(pattern)
+            pattern = find()
+            self.patterns[key] = None if pattern is None else make(pattern, self.kind)
         return self.patterns[key]
 
     def lacks(self, moving: tuple[int, ...], reverse: bool) -> set[str]:

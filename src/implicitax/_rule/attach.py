@@ -8,7 +8,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from .. import _linear, _tree, _xla
-from .._loop import Limits, Outcome, constrain, judge
+from .._loop import Limits, Outcome, compare, constrain, judge
 from .._loop.evaluate import Evaluator
 from .._methods import AbstractMethod, Evaluation, typical_size
 from .._solution import Ending
@@ -19,17 +19,19 @@ from .rows import LinearSolver, Rows, Solve
 
 
 class Asked(NamedTuple):
-    """What the user wants beside x and its derivative: both need one step of Newton's from x."""
+    """What the user wants beside x and its derivative."""
 
-    polish: bool  # whether the equations are linearised after that step
-    error_estimate: bool  # whether its length is `Solution.error`
+    polish: bool  # whether the equations are linearised after one step of Newton's from x
+    error_estimate: bool  # whether the length of that is `Solution.error`
     linear_solver: LinearSolver  # exact, also where that of the derivative is a truncated series
+    pattern: _linear.Structure | None = None  # one of the user's, which is to be looked at
 
 
 def settle(rule: Rule, theta: Leaves, outcome: Outcome, limits: Limits, asked: Asked) -> Found:
     """All of the solution but its derivative, at a θ that has none."""
     problem = rule.problem
     outcome = constrain(problem, outcome, theta, limits)
+    outcome = compare(problem, outcome, theta, asked.pattern)
     correction = error = None
     if asked.polish or asked.error_estimate:
         correction, error = correct(rule, theta, outcome, limits, asked.linear_solver)

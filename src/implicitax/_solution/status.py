@@ -22,6 +22,7 @@ class Status(enum.IntEnum):
     UNCERTIFIED = -13
     CONTRADICTION = -14
     NO_PROGRESS = -15
+    INCOMPLETE_PATTERN = -16
 
     @property
     def text(self) -> str:
@@ -68,4 +69,8 @@ _TEXTS = {
     Status.CONTRADICTION: ("There is no solution near at which all holds that is asked for."),
     Status.GUESS_OUT_OF_BOUNDS: "x0 is not strictly inside the bounds. Move it there, or widen `bounds`.",
     Status.NO_PROGRESS: "The residual does not decrease: no point was better than x0.",
+    Status.INCOMPLETE_PATTERN: (
+        "`sparsity` leaves out an entry of ∂R/∂x that is not 0 (for a fixed point of ∂F/∂x): steps and derivatives "
+        "would be wrong. Add it, or leave `sparsity` out: above 200 unknowns the pattern is found from the function."
+    ),
 }

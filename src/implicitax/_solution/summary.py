@@ -77,6 +77,8 @@ class Summary(eqx.Module):
         if code is Status.NON_FINITE:
             when = "at x0" if int(nit[lane]) == 0 else f"at iteration {int(nit[lane])}"
             what = f"{self.solver}, {when}, first in the component of {self.locate(int(component[lane]))}"
+        if code is Status.INCOMPLETE_PATTERN:
+            what += f", first in the equation of {self.locate(int(component[lane]))}"
         if code is Status.AT_BOUND:
             what += f", first at {self.locate(int(component[lane]))}"
         text = text or " ".join(filter(None, (code.text, advise(code, self.run, int(nit[lane])))))
