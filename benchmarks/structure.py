@@ -23,9 +23,8 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 import implicitax as ix
-from implicitax._linear import Structure
-from implicitax._linear.assemble import from_tangents
-from implicitax._problem.pattern import detect
+from implicitax._linear.assemble import Colouring, from_tangents
+from implicitax._problem.pattern import colour, detect
 from interleaved import medians
 
 RTOL, STEPS = 3.7e-11, 50
@@ -123,9 +122,9 @@ def specialist(model: Model, n: int):
     x0 = model.x0(n)
     pattern = detect(lambda x, a: (model.R(x[0], a[0]),), (x0,), (jax.ShapeDtypeStruct((), float),))
     assert pattern is not None
-    structure = Structure.of(pattern, "root")
-    assert structure is not None
-    colouring = structure.colouring
+    coloured = colour(pattern)
+    assert coloured is not None
+    colouring = Colouring(pattern.rows, pattern.cols, coloured.colours, coloured.count)
     R, by_a = jax.jit(model.R), jax.jit(lambda x, a: jax.jvp(lambda a: model.R(x, a), (a,), (1.0,))[1])
 
     @jax.jit

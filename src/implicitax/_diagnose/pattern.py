@@ -62,8 +62,8 @@ def plot_structure(F: Callable[..., Any], x0: PyTree, *args: Any, kind: Kind = "
     return created
 
 
-def _described(pattern: Pattern) -> tuple[Pattern, Structure | None]:
-    return pattern, Structure.of(pattern)
+def _described(pattern: Pattern, kind: Kind) -> tuple[Pattern, Structure | None]:
+    return pattern, Structure.of(pattern, kind)
 
 
 def _words(n: int, structure: Structure | None) -> str:
