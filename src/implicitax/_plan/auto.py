@@ -97,9 +97,10 @@ class Auto(AbstractMethod):
     | `root` | `Ladder()` | `Ladder()` | `NewtonKrylov(starts=4)` |
 
     Above 200 unknowns the pattern of ∂R/∂x is found from F, if `sparsity` does not say it. Where that is a band, if
-    need be in another order of the unknowns, or blocks, a root is sought by Newton's steps first, at the cost of a few
-    tangents and an elimination in that form; so is a fixed point where all else has stalled. The derivative is made by
-    it too, and `Solution.linear_solver` says what it is: "tridiagonal, 3 tangents".
+    need be in another order of the unknowns, blocks, or, as of grids and networks, what a sparse LU fills in little, a
+    root is sought by Newton's steps first, at the cost of a few tangents and an elimination in that form; so is a fixed
+    point where all else has stalled. The derivative is made by it too, and `Solution.linear_solver` says what it is:
+    "tridiagonal, 3 tangents".
 
     In a batch, which waits for its last row, there are no restarts, and no other method after this. Where F has no
     derivative, as a callback has not, a fixed point is `Anderson`'s from n = 1, and of a root ∂R/∂x is by differences:
