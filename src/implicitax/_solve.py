@@ -269,11 +269,10 @@ def _compile(function: Callable[[Job, Inputs], Found], problem: Problem, options
         def whole(arrays: Options, inputs: Inputs) -> Found:
             return function(Job(problem, eqx.combine(arrays, static), summary), inputs)
 
-        @jax.jit
         def first(arrays: Options, inputs: Inputs) -> Found:
             return function(Job(problem, eqx.combine(arrays, static)._replace(later=None), summary), inputs)
 
-        run = whole if static.later is None or static.watch else InTurn(first, whole)
+        run = whole if static.later is None or static.watch else InTurn(jax.jit(first), whole)
         problem.compiled[key] = summary, run, rule_of(problem, static, summary), {}
     summary, program, rule, structures = problem.compiled[key]
     apart = apart and not isinstance(options.adjoint, Unrolled)
