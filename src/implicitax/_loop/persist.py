@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jaxtyping import Array, Bool
 
 from .. import _tree, _xla
+from .._errors.raising import on_host
 from .._methods import Bracket
 from .._problem import Theta
 from .._solution import Status
@@ -29,7 +29,8 @@ def persist(search: Search, theta: Theta, limits: Limits) -> Outcome:
     found = iterate(search, theta, limits)
     if search.later is None:
         return found
-    stalled = _xla.once(_has_stalled(found, search.max_steps))
+    stalled = functools.reduce(jnp.logical_or, (found.status == status for status in _MORE))
+    stalled = _xla.once(stalled & (found.nfev <= search.max_steps))  # not where that is said of the steps allowed
     rest = search._replace(method=search.later, later=None)
 
     def go_on(found: Outcome) -> Outcome:
@@ -42,12 +43,6 @@ def persist(search: Search, theta: Theta, limits: Limits) -> Outcome:
         return _tree.where(stalled, spent, found)
 
     return _xla.if_any(stalled, go_on, lambda found: found, found)
-
-
-def _has_stalled(found: Outcome, max_steps: Any) -> Bool[Array, "*lanes"]:
-    """Whether another method may know more; not where that is said of the steps allowed."""
-    stalled = functools.reduce(jnp.logical_or, (found.status == status for status in _MORE))
-    return stalled & (found.nfev <= max_steps)
 
 
 def bracket(search: Search, theta: Theta, limits: Limits) -> Outcome:
@@ -80,7 +75,9 @@ class InTurn:
     def __call__(self, *given: Any) -> Any:
         if not self._needed and not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given)):
             found = self._first(*given)
-            self._needed = bool(jnp.any(_has_stalled(found.outcome, jnp.inf)))
+            # In NumPy: an operation of JAX takes as long as a small solve.
+            ended = on_host(found.outcome.status)
+            self._needed = bool(ended.any()) and any((ended == status).any() for status in _MORE)
             if not self._needed:
                 return found
         return self._whole(*given)
