@@ -5,13 +5,13 @@ Done once for a problem, in NumPy and SciPy.
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components, reverse_cuthill_mckee
+from scipy.sparse.csgraph import connected_components
 
 from .banded import Band
 from .block_tridiagonal import BlockTridiagonal
 from .blocks import Blocks
 from .sparse import Form
-from .sparse_lu import Elimination, SparseLU
+from .sparse_lu import Elimination, SparseLU, half_width, place_narrowly
 from .tridiagonal import Tridiagonal
 
 DENSE = 64  # unknowns up to which LAPACK with the whole matrix is as fast
@@ -31,15 +31,13 @@ def choose_form(rows: np.ndarray, cols: np.ndarray, n: int) -> Form | None:
     count, labels = connected_components(graph, directed=True, connection="weak")
     if count > 1 and np.bincount(labels).max() <= LARGEST_BLOCK:
         return Blocks((rows, cols), labels)
-    given, order, width = (rows, cols), None, _width(rows, cols)
+    given, order, width = (rows, cols), None, half_width(rows, cols)
     # A band with gaps may be narrower in another order: two species stacked have half the unknowns between them.
     if width > 1 and rows.size < 0.75 * (2 * width + 1) * n:
-        other = reverse_cuthill_mckee(csr_array(graph + graph.T), symmetric_mode=True)
-        place = np.empty(n, np.int32)
-        place[other] = np.arange(n, dtype=np.int32)
-        narrower = _width(place[rows], place[cols])
+        place = place_narrowly(graph + graph.T)
+        narrower = half_width(place[rows], place[cols])
         if narrower < width:
-            order, width, rows, cols = other, narrower, place[rows], place[cols]
+            order, width, rows, cols = np.argsort(place), narrower, place[rows], place[cols]
     if width <= 1:
         return Tridiagonal((rows, cols), n, 1, order)
     if width <= WIDEST_BAND:
@@ -49,11 +47,6 @@ def choose_form(rows: np.ndarray, cols: np.ndarray, n: int) -> Form | None:
     if elimination is not None and (elimination.filled < FEW_ENTRIES * n or block > WIDE_BLOCK):
         return SparseLU(given, n, elimination)
     return BlockTridiagonal((rows, cols), n, block, order) if block <= WIDEST_BLOCK else None
-
-
-def _width(rows: np.ndarray, cols: np.ndarray) -> int:
-    """The half-width of the band."""
-    return int(np.abs(rows - cols).max(initial=0))
 
 
 def _block(rows: np.ndarray, cols: np.ndarray, n: int, width: int) -> int:

@@ -51,7 +51,7 @@ class Elimination(NamedTuple):
             return None
         pattern = pattern[row_of]
         graph = csc_array(pattern + pattern.T)
-        if n > _LARGE and _width(graph) > n // _SHARE:
+        if n > _LARGE and half_width(*place_narrowly(graph)[np.stack(graph.nonzero())]) > n // _SHARE:
             return None
         graph.data[:] = 1 / n
         # Of a factorisation that drops all there is off the diagonal only the order is left.
@@ -65,11 +65,14 @@ class Elimination(NamedTuple):
         return cls(row_of[columns].astype(np.int32), columns.astype(np.int32), filled)
 
 
-def _width(graph: Any) -> int:
-    """The half-width of the band in the order of Cuthill and McKee."""
-    place = np.argsort(reverse_cuthill_mckee(csr_array(graph), symmetric_mode=True))
-    rows, cols = graph.nonzero()
-    return int(np.abs(place[rows] - place[cols]).max(initial=0))
+def place_narrowly(graph: Any) -> np.ndarray:
+    """The place of each unknown in the order of Cuthill and McKee, in which a symmetric pattern is a narrow band."""
+    return np.argsort(reverse_cuthill_mckee(csr_array(graph), symmetric_mode=True)).astype(np.int32)
+
+
+def half_width(rows: np.ndarray, cols: np.ndarray) -> int:
+    """Of the band."""
+    return int(np.abs(rows - cols).max(initial=0))
 
 
 def _filled(graph: Any) -> int | None:
@@ -107,7 +110,7 @@ class SparseLU(Form):
         self.indices, self.starts = place_of_row[self.rows].astype(np.int32), starts.astype(np.int32)
         self.by_row, self.by_column = _gathered(self.rows, n), _gathered(self.cols, n)
         digest = hashlib.blake2b(self.rows.tobytes() + self.cols.tobytes(), digest_size=16).digest()
-        super().__init__(n, None, index, (digest, elimination.columns.tobytes()))
+        super().__init__(n, None, index, (digest,))
 
     def describe(self) -> str:
         return "sparse LU"
