@@ -64,7 +64,8 @@ class NewtonKrylov(AbstractMethod):
     - `starts`: from how many points it may begin: from x0, and where it fails from points around x0 that are drawn at
       random, always the same.
 
-    **Cost:** an iteration is one evaluation of R, and one tangent of R for each iteration of GMRES.
+    **Cost:** an iteration is one evaluation of R, and one tangent of R for each iteration of GMRES. Near a root a
+    second linear system is solved, roughly, which says how well the step of the first is known.
 
     **Fails:** with `Status.STALLED` where no fraction of the step decreases R, as where GMRES gets nowhere.
 
