@@ -25,6 +25,12 @@ def grid(m):
     return sp.kron(chain(m, 1), sp.eye_array(m)) + sp.kron(sp.eye_array(m), chain(m, 1))
 
 
+def star(n):
+    """One unknown that every other one has to do with."""
+    rim = np.arange(0, n, 2)
+    return sp.coo_array((np.ones(2 * rim.size), (np.append(rim, 0 * rim), np.append(0 * rim, rim))), shape=(n, n))
+
+
 def network(n, seed):
     """No node beside itself, and the diagonal in other columns for some: of equations in no order."""
     rng = np.random.default_rng(seed)
@@ -45,6 +51,7 @@ PATTERNS = {
     "diagonal": sp.eye_array(70),
     "a square": grid(26),
     "a network": network(601, 1),
+    "a hub": chain(520, 1) + star(520),
 }
 DESCRIBED = {
     "tridiagonal": "tridiagonal",
@@ -54,6 +61,7 @@ DESCRIBED = {
     "blocks stacked": "21 blocks of at most 6",
     "a square": "sparse LU",
     "a network": "sparse LU",
+    "a hub": "sparse LU",
 }
 
 

@@ -203,6 +203,40 @@ def test_the_rungs_of_the_ladder_begin_at_the_guess_after_newton_too():
     assert sum(abs(u - 0.7) < 1e-6 for u in seen) == 4
 
 
+STEPPED = {
+    "tridiagonal, 3 tangents": (300, 1000, lambda u: jnp.diff(jnp.diff(u, prepend=0.0, append=0.0))),
+    "sparse LU, 5 tangents": (625, 20, lambda u: spread_on_a_square(u.reshape(25, 25)).ravel()),
+}
+
+
+def spread_on_a_square(v):
+    return sum(jnp.diff(jnp.diff(v, axis=k, prepend=0.0, append=0.0), axis=k) for k in range(2))
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_steps_in_time(name):
+    """A gradient through implicit steps in a `scan`, beside differences."""
+    n, steps, spread = STEPPED[name]
+    R = lambda u, before, a: u - before - 0.1 * (a * spread(u) + u * (1 - u) * (u - 0.3))
+    first = jnp.exp(-(jnp.linspace(-3.0, 2.0, n) ** 2))
+    assert ix.root(R, first, first, 1.0).linear_solver == name
+    step = lambda a: lambda u, _: (ix.root(R, u, u, a).x, None)
+    last = jax.jit(lambda a: jnp.linspace(1, 2, n) @ jax.lax.scan(step(a), first, None, length=steps)[0])
+    slope = (last(1.3 + 1e-4) - last(1.3 - 1e-4)) / 2e-4
+    assert float(jax.grad(last)(1.3)) == pytest.approx(float(slope), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_a_sweep(name):
+    R, x0, (a, b) = parts(name)
+    many, weights = a * jnp.linspace(1.0, 1.1, 5), jnp.linspace(1.0, 2.0, x0.size)
+    swept = lambda many: ix.sweep(lambda x, a, b: R(x, (a, b)), x0, many, b, in_axes=(None, None, 0, None), kind="root")
+    assert swept(many).linear_solver == name
+    right = jax.vmap(jax.value_and_grad(lambda a: outcome(R, x0, weights, **DENSE)((a, b))))(many)
+    np.testing.assert_allclose(swept(many).x @ weights, right[0], rtol=1e-9)
+    np.testing.assert_allclose(jax.grad(lambda many: (swept(many).x @ weights).sum())(many), right[1], rtol=1e-8)
+
+
 def test_what_is_in_reserve_is_compiled_when_it_is_needed():
     """Outside `jit`: the first program has seen how the solve ended. Inside one program has both methods."""
     ended, made = [Status.CONVERGED], []
