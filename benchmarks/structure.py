@@ -23,7 +23,7 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 import implicitax as ix
-from implicitax._linear.assemble import Colouring, from_tangents
+from implicitax._linear.assemble import from_tangents
 from implicitax._problem.pattern import colour, detect
 from interleaved import medians
 
@@ -122,9 +122,8 @@ def specialist(model: Model, n: int):
     x0 = model.x0(n)
     pattern = detect(lambda x, a: (model.R(x[0], a[0]),), (x0,), (jax.ShapeDtypeStruct((), float),))
     assert pattern is not None
-    coloured = colour(pattern)
-    assert coloured is not None
-    colouring = Colouring(pattern.rows, pattern.cols, coloured.colours, coloured.count)
+    colouring = colour(pattern)
+    assert colouring is not None
     R, by_a = jax.jit(model.R), jax.jit(lambda x, a: jax.jvp(lambda a: model.R(x, a), (a,), (1.0,))[1])
 
     @jax.jit

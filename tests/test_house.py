@@ -43,8 +43,9 @@ FILES = {
         *("pattern", "equations", "content", "numbers", "call", "trace"),
     ),
     "_linear": (
-        *("dense", "small_lu", "sparse", "blocks", "tridiagonal", "block_tridiagonal", "banded", "sparse_lu", "forms"),
-        *("assemble", "trust", "structure", "neumann", "gmres", "krylov", "linearise", "solve"),
+        *("dense", "small_lu", "sparse", "blocks", "tridiagonal", "block_tridiagonal", "banded"),
+        *("elimination", "sparse_lu", "forms", "assemble", "trust", "structure"),
+        *("neumann", "gmres", "krylov", "linearise", "solve"),
     ),
     "_methods": (
         *("contract", "picard", "settings", "anderson", "bracket", "broyden", "squarem", "newton", "newton_krylov"),

@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from implicitax._linear import assemble, forms, sparse
+from implicitax._problem.pattern import Colouring
 
 EPS = {jnp.float32: 2e-7, jnp.float64: 4e-16}
 
@@ -29,6 +30,14 @@ def star(n):
     """One unknown that every other one has to do with."""
     rim = np.arange(0, n, 2)
     return sp.coo_array((np.ones(2 * rim.size), (np.append(rim, 0 * rim), np.append(0 * rim, rim))), shape=(n, n))
+
+
+def bordered(n):
+    """A chain, with two rows and columns that are full, but for what is in both."""
+    whole = sp.lil_array(chain(n, 1))
+    whole[-2:, :-2] = whole[:-2, -2:] = 1
+    whole[-2:, -2:] = 0
+    return sp.csr_array(whole)
 
 
 def network(n, seed):
@@ -52,6 +61,7 @@ PATTERNS = {
     "a square": grid(26),
     "a network": network(601, 1),
     "a hub": chain(520, 1) + star(520),
+    "a border": bordered(520),
 }
 DESCRIBED = {
     "tridiagonal": "tridiagonal",
@@ -62,6 +72,7 @@ DESCRIBED = {
     "a square": "sparse LU",
     "a network": "sparse LU",
     "a hub": "sparse LU",
+    "a border": "sparse LU",
 }
 
 
@@ -281,7 +292,8 @@ def test_entries_from_products(chunk, monkeypatch):
     monkeypatch.setattr(assemble, "CHUNK", chunk)
     values, dense, _ = draw("a band", jnp.float64, 10)
     rows, cols = entries(PATTERNS["a band"])
-    colouring = assemble.Colouring(rows, cols, (np.arange(101) % 5).astype(np.int32), 5)
+    none = np.zeros(0, np.int32)
+    colouring = Colouring(rows, cols, (np.arange(101) % 5).astype(np.int32), 5, none, none)
     traced = []
     product = lambda v: traced.append(v) or jnp.asarray(dense) @ v
     found = jax.jit(lambda: assemble.from_tangents(product, colouring, jnp.float64))()

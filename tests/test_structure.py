@@ -67,6 +67,17 @@ def network(u, theta):
     return leak.at[start].add(flow).at[end].add(-0.9 * flow)
 
 
+def held(state, theta):
+    """A ring on which only differences matter; two sources hold its mean and one of its waves."""
+    u, source = state["u"], state["source"]
+    angle = 2 * np.pi * jnp.arange(u.size) / u.size
+    flow = theta[0] * (jnp.roll(u, 1) - u) + 0.9 * (jnp.roll(u, -1) - u) + jnp.cos(jnp.arange(u.size))
+    mean = jnp.mean((1 + jnp.sin(angle) / 2) * u) - theta[1]
+    wave = jnp.mean(jnp.cos(angle) * jnp.sinh(u)) - 0.1
+    pushed = source[0] * jnp.exp(-u / 9) + source[1] * jnp.cos(angle - 0.3) / 1000
+    return {"u": flow + pushed, "source": jnp.stack([mean, wave])}
+
+
 CASES = {
     "tridiagonal, 3 tangents": (line, jnp.zeros(250), (0.9, 0.3)),
     "band of width 2, 4 tangents": (species, {"u": jnp.ones(110), "v": jnp.full(110, 0.5)}, (0.9, 3.0)),
@@ -75,6 +86,7 @@ CASES = {
     "block-tridiagonal, blocks of 7, 9 tangents": (wide, jnp.zeros(240), (1.2, 0.7)),
     "sparse LU, 5 tangents": (square, jnp.zeros(676), (1.1, 0.7)),
     "sparse LU, 9 tangents": (network, jnp.zeros(600), (1.1, 0.7)),
+    "sparse LU, 7 tangents and 2 cotangents": (held, {"source": jnp.zeros(2), "u": jnp.full(601, 0.2)}, (1.1, 0.7)),
 }
 
 

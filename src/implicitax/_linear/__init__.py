@@ -1,7 +1,6 @@
 """Linear algebra: A = ∂R/∂x, and solves with it and its transpose."""
 
 from . import trust as trust
-from .assemble import Colouring as Colouring
 from .assemble import from_tangents as from_tangents
 from .assemble import gather as gather
 from .dense import DenseLU as DenseLU

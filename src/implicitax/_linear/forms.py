@@ -10,8 +10,9 @@ from scipy.sparse.csgraph import connected_components
 from .banded import Band
 from .block_tridiagonal import BlockTridiagonal
 from .blocks import Blocks
+from .elimination import Elimination, half_width, place_narrowly
 from .sparse import Form
-from .sparse_lu import Elimination, SparseLU, half_width, place_narrowly
+from .sparse_lu import SparseLU
 from .tridiagonal import Tridiagonal
 
 DENSE = 64  # unknowns up to which LAPACK with the whole matrix is as fast

@@ -188,7 +188,9 @@ def solve_sparse(A: Sparse, factors: Factors, b: Float[Array, " n"], *, transpos
     y, _, ok = _xla.if_all(
         found[2], lambda *found: found, lambda *found: jax.lax.fori_loop(0, _REFINED, refined, found), *found
     )
-    regular = norm * _xla.max_abs(y) * (_SINGULAR * A.data.size / b.size * eps) <= largest
+    in_row = A.data.size / b.size
+    common = jnp.minimum(norm, in_row * _xla.max_abs(A.data))  # that of rows of which one may be far longer
+    regular = common * _xla.max_abs(y) * (_SINGULAR * in_row * eps) <= largest
     return Solved(y, ok & ((largest == 0) | regular))
 
 

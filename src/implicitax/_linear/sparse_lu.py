@@ -1,9 +1,8 @@
 """Sparse matrices of no simpler form, as of grids and networks: by SuperLU, the elimination that SciPy has.
 
 It runs on the host, as a callback. (Demmel, Eisenstat, Gilbert, Li and Liu, SIAM J. Matrix Anal. Appl. 20 (1999) 720,
-doi:10.1137/S0895479895291765.) The order of the pivots is found once, for the pattern: rows are exchanged for a full
-diagonal, and of A + Aᵀ minimum degree is followed as long as the pivots on the diagonal are large enough. SciPy's
-default, which orders columns for pivots anywhere, fills in 2 times as many entries for grids, and 4 for networks.
+doi:10.1137/S0895479895291765.) The order of the pivots is that of the pattern (`elimination.py`), as long as they are
+large enough.
 """
 
 import hashlib
@@ -17,85 +16,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.sparse import csc_array, csr_array, eye_array, tril
-from scipy.sparse.csgraph import maximum_bipartite_matching, reverse_cuthill_mckee
-from scipy.sparse.linalg import spilu, splu
+from scipy.sparse import csc_array
+from scipy.sparse.linalg import splu
 
+from .elimination import IN_ORDER, Elimination, is_dense
 from .sparse import Factors, Form, Reduction, take
 
-MOST_ENTRIES, MOST_PRODUCTS = 2 * 10**7, 10**10  # of L, and for it: some 250 MB, and 2 s
-_AS_DENSE = 24  # n³ over this is as much work: that of a dense matrix is n³/3, and eight times as fast
 _PIVOT = 0.1  # of the largest entry in its column, above which an entry on the diagonal is the pivot
-_LARGE, _SHARE = 30_000, 16  # unknowns above which a band as wide as this part of them is none that fills in little
 _SAMPLE = 64  # entries by which a matrix is looked up
 _PADDED = 4  # times as many places as entries
 _KEPT = 3 * 10**7  # entries of all the factors that are remembered
-_IN_ORDER = {"SymmetricMode": True, "Equil": False}
-
-
-class Elimination(NamedTuple):
-    """In which order a matrix is eliminated: row `rows[i]` and column `columns[i]` are the ith."""
-
-    rows: np.ndarray
-    columns: np.ndarray
-    filled: int  # entries of L below its diagonal
-
-    @classmethod
-    def of(cls, entries: tuple[np.ndarray, np.ndarray], n: int) -> "Elimination | None":
-        """None if it fills in too much, or the matrix is singular whatever its entries are."""
-        pattern = csr_array((np.ones(entries[0].size), entries), shape=(n, n))
-        row_of = np.arange(n)
-        if np.unique(entries[0][entries[0] == entries[1]]).size < n:
-            row_of = maximum_bipartite_matching(pattern, perm_type="row")
-        if np.any(row_of < 0):
-            return None
-        pattern = pattern[row_of]
-        graph = csc_array(pattern + pattern.T)
-        if n > _LARGE and half_width(*place_narrowly(graph)[np.stack(graph.nonzero())]) > n // _SHARE:
-            return None
-        graph.data[:] = 1 / n
-        # Of a factorisation that drops all there is off the diagonal only the order is left.
-        order = spilu(
-            graph + 2 * eye_array(n), 1, 1, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0, options=_IN_ORDER
-        )
-        columns = np.argsort(order.perm_c)
-        filled = _filled(graph[columns][:, columns])
-        if filled is None:
-            return None
-        return cls(row_of[columns].astype(np.int32), columns.astype(np.int32), filled)
-
-
-def place_narrowly(graph: Any) -> np.ndarray:
-    """The place of each unknown in the order of Cuthill and McKee, in which a symmetric pattern is a narrow band."""
-    return np.argsort(reverse_cuthill_mckee(csr_array(graph), symmetric_mode=True)).astype(np.int32)
-
-
-def half_width(rows: np.ndarray, cols: np.ndarray) -> int:
-    """Of the band."""
-    return int(np.abs(rows - cols).max(initial=0))
-
-
-def _filled(graph: Any) -> int | None:
-    """How many entries L has where a symmetric matrix is eliminated in order; None if they are too many.
-
-    Row i of L has entries in the columns on the paths from those of its entries in A to i in the elimination tree, in
-    which the parent of a column is the first row below it that it has an entry in (Liu, doi:10.1137/0611010).
-    """
-    lower: Any = csr_array(tril(graph, -1))
-    starts, columns = lower.indptr.tolist(), lower.indices.tolist()
-    n = len(starts) - 1
-    parent, seen, below, filled = [-1] * n, [-1] * n, [0] * n, 0
-    for i in range(n):
-        seen[i] = i
-        for k in columns[starts[i] : starts[i + 1]]:
-            while seen[k] != i:
-                parent[k] = i if parent[k] < 0 else parent[k]
-                seen[k], below[k], filled = i, below[k] + 1, filled + 1
-                k = parent[k]
-        if filled > MOST_ENTRIES:
-            return None
-    products = float(np.sum(np.square(below, dtype=float)))
-    return filled if products <= min(MOST_PRODUCTS, n**3 / _AS_DENSE) else None
+_FILLED, _ROUNDED = 4000, 1000  # unknowns for which all may fill in; times eps is the error of a good elimination
 
 
 class SparseLU(Form):
@@ -109,6 +40,8 @@ class SparseLU(Form):
         starts = np.searchsorted(place_of_column[self.cols], np.arange(n + 1))
         self.indices, self.starts = place_of_row[self.rows].astype(np.int32), starts.astype(np.int32)
         self.by_row, self.by_column = _gathered(self.rows, n), _gathered(self.cols, n)
+        self.dense = np.flatnonzero(is_dense(np.bincount(rows, minlength=n)))
+        self.in_dense = np.flatnonzero(np.isin(self.rows, self.dense))
         digest = hashlib.blake2b(self.rows.tobytes() + self.cols.tobytes(), digest_size=16).digest()
         super().__init__(n, None, index, (digest,))
 
@@ -137,12 +70,7 @@ class SparseLU(Form):
 
     def _solve(self, data: np.ndarray, b: np.ndarray, transpose: bool) -> np.ndarray:
         lu = _remembered.factorise(self, data)
-        if lu is None:
-            return np.full_like(b, np.nan)
-        enter, leave = self.elimination[1::-1] if transpose else self.elimination[:2]
-        x = np.empty_like(b)
-        x[:, leave] = lu.solve(np.ascontiguousarray(b[:, enter].T), "T" if transpose else "N").T
-        return x
+        return np.full_like(b, np.nan) if lu is None else lu.solve(b, transpose)
 
     @property
     def _length(self) -> int:
@@ -241,8 +169,57 @@ _remembered = _Memory()
 def _factorised(form: SparseLU, data: np.ndarray) -> Any:
     if not np.all(np.isfinite(data)):
         return None
+    # A dense row that is a pivot early on fills in everything: so small, it is one only where no other is left.
+    lu = _eliminated(form, data, float(np.finfo(data.dtype).eps) ** (1 / 3) if form.dense.size else 1.0)
+    if form.dense.size and form.n <= _FILLED and not (lu and lu.holds(data)):
+        return _eliminated(form, data, 1.0)
+    return lu
+
+
+class _Eliminated(NamedTuple):
+    """L U of A, with its dense rows multiplied by a weight."""
+
+    lu: Any
+    form: SparseLU
+    weight: float
+
+    @property
+    def nnz(self) -> int:
+        return self.lu.nnz
+
+    def solve(self, b: np.ndarray, transpose: bool) -> np.ndarray:
+        """Of right-hand sides in rows."""
+        rows, columns = self.form.elimination[:2]
+        enter, leave = (columns, rows) if transpose else (rows, columns)
+        x = np.empty_like(b)
+        right = self._weighted(b, not transpose)[:, enter].T
+        x[:, leave] = self.lu.solve(np.ascontiguousarray(right), "T" if transpose else "N").T
+        return self._weighted(x, transpose)
+
+    def _weighted(self, v: np.ndarray, applies: bool) -> np.ndarray:
+        if applies and self.weight != 1:
+            v = v.copy()
+            v[:, self.form.dense] *= self.weight
+        return v
+
+    def holds(self, data: np.ndarray) -> bool:
+        """Whether what it solves are equations with A."""
+        form = self.form
+        b = np.cos(np.arange(form.n, dtype=data.dtype))
+        x = self.solve(b[None], False)[0]
+        entries = data * x[form.cols]
+        found = np.bincount(form.rows, entries, form.n)
+        size = np.bincount(form.rows, np.abs(entries), form.n)
+        return bool(np.all(np.abs(found - b) <= _ROUNDED * np.finfo(data.dtype).eps * (size + 1)))
+
+
+def _eliminated(form: SparseLU, data: np.ndarray, weight: float) -> _Eliminated | None:
+    if weight != 1:
+        data = data.copy()
+        data[form.in_dense] *= weight
     matrix = csc_array((data, form.indices, form.starts), shape=(form.n, form.n))
     try:
-        return splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=_PIVOT, options=_IN_ORDER)
+        lu = splu(matrix, permc_spec="NATURAL", diag_pivot_thresh=_PIVOT, options=IN_ORDER)
     except RuntimeError:  # "Factor is exactly singular"
         return None
+    return _Eliminated(lu, form, weight)

@@ -11,10 +11,10 @@ from jaxtyping import Array, Bool, Int
 
 from .. import _tree
 from .._problem import Kind
-from .._problem.pattern import Pattern, colour
+from .._problem.pattern import Colouring, Pattern, colour
 from .._tree import Leaves
 from . import trust
-from .assemble import Colouring, from_tangents
+from .assemble import from_tangents
 from .dense import reciprocal
 from .forms import choose_form
 from .sparse import Form, Sparse, solve_sparse
@@ -35,9 +35,7 @@ class Structure:
         """None where a dense matrix or products with A serve better."""
         form = choose_form(pattern.rows, pattern.cols, pattern.shape[1])
         colouring = None if form is None else colour(pattern)
-        if form is None or colouring is None or colouring.border_rows.size or colouring.border_cols.size:
-            return None
-        return cls(form, Colouring(pattern.rows, pattern.cols, colouring.colours, colouring.count), kind, given)
+        return None if form is None or colouring is None else cls(form, colouring, kind, given)
 
     @classmethod
     def of_given(cls, pattern: Pattern, kind: Kind) -> "Structure | None":
@@ -54,7 +52,9 @@ class Structure:
         return self.form, self.kind, self.given
 
     def __repr__(self) -> str:
-        return f"{self.form.describe()}, {self.colouring.count} tangents"
+        dense = self.colouring.border_rows.size
+        cotangents = f" and {dense} cotangent{'s' * (dense > 1)}" if dense else ""
+        return f"{self.form.describe()}, {self.colouring.count} tangents{cotangents}"
 
 
 class StructuredLU(eqx.Module):

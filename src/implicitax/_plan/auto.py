@@ -175,9 +175,11 @@ def structure_of(problem: Problem, wanted: Wanted, theta: Theta) -> Structure | 
     whole = wanted.batch_axis is None and problem.excess is None and not isinstance(wanted.adjoint, Unrolled)
     if wanted.sparsity == "dense" or not whole:
         return None
-    if sparsity is not None:
-        return problem.by_given(sparsity, Structure.of_given)
-    return problem.by_pattern(theta, Structure.of) if problem.size > LEAST else None
+    if sparsity is None and problem.size <= LEAST:
+        return None
+    given = sparsity is not None
+    found = problem.by_given(sparsity, Structure.of_given) if given else problem.by_pattern(theta, Structure.of)
+    return None if found is not None and found.colouring.border_rows.size and not problem.reversible else found
 
 
 def _check_given(problem: Problem, sparsity: Any, batch_axis: Any) -> None:

@@ -102,6 +102,11 @@ class Problem:
         """Whether R has a derivative by x, and not only differences."""
         return self.slopes is not Slopes.DIFFERENCES
 
+    @functools.cached_property
+    def reversible(self) -> bool:
+        """Whether R has a derivative by x in reverse mode, too."""
+        return has_derivative(self.evaluate, (), True, self.x_struct, self._theta_struct)
+
     def by_pattern(self, theta: Theta, make: Make) -> Any:
         """What is made, once, of the pattern of ∂R/∂x; None if that was not found. It is that for these indices, and
         other values that are no floating-point numbers."""

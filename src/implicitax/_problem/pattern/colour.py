@@ -25,12 +25,19 @@ _COMPARED = 2 * 10**8  # pairs of entries of a row that are looked at for a colo
 
 @dataclass(frozen=True, eq=False)
 class Colouring:
-    """A colour for each column that is not in the border."""
+    """A pattern, entry k of which is at (rows[k], cols[k]), and a colour for each column, 0 ≤ colour < count."""
 
-    colours: Int[np.ndarray, " n"]  # −1 in the border
+    rows: Int[np.ndarray, " nnz"]
+    cols: Int[np.ndarray, " nnz"]
+    colours: Int[np.ndarray, " n"]
     count: int
-    border_rows: Int[np.ndarray, " r"]
-    border_cols: Int[np.ndarray, " c"]
+    border_rows: Int[np.ndarray, " r"]  # in which columns of one colour may meet
+    border_cols: Int[np.ndarray, " c"]  # with a colour of their own, the last ones
+
+    @property
+    def cost(self) -> int:
+        """Tangents and cotangents for the matrix."""
+        return self.count + self.border_rows.size
 
 
 class _Entries(NamedTuple):
@@ -55,7 +62,9 @@ def colour(pattern: Pattern) -> Colouring | None:
     if colours is None:
         return None
     colours[border_cols] = -1
-    return Colouring(colours, int(colours.max(initial=-1)) + 1, border_rows, border_cols)
+    count = int(colours.max(initial=-1)) + 1
+    colours[border_cols] = count + np.arange(border_cols.size)
+    return Colouring(pattern.rows, pattern.cols, colours, count + border_cols.size, border_rows, border_cols)
 
 
 def _border(counts: Int[np.ndarray, " n"]) -> Int[np.ndarray, " b"]:
