@@ -18,6 +18,7 @@ from .small_lu import SMALL as SMALL
 from .small_lu import SmallLU as SmallLU
 from .solve import Certified as Certified
 from .solve import LinearSolver as LinearSolver
+from .solve import at as at
 from .solve import certify as certify
 from .solve import correct as correct
 from .solve import factoriser as factoriser

@@ -1,5 +1,7 @@
 """Matrix-free solves: the cheap Krylov method first, the robust one where it fails."""
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -9,6 +11,7 @@ import lineax as lx
 from jaxtyping import Array, PyTree
 
 from .. import _tree, _xla
+from .._tree import Leaves
 from .dense import DenseLU
 
 
@@ -27,6 +30,26 @@ class Krylov(lx.AbstractLinearSolver[lx.AbstractLinearOperator]):
     tolerance: float = eqx.field(static=True)
     dense: bool = eqx.field(static=True, default=False)  # whether LAPACK's LU takes the place of GMRES
     max_steps: int = eqx.field(static=True, default=500)
+    preconditioner: Callable[[Leaves, Leaves], Leaves] | None = None  # (x, v) ↦ about A⁻¹ v, linear in v
+    x: Leaves | None = eqx.field(default=None, repr=False)  # where A is evaluated, for the preconditioner
+
+    def at(self, x: Leaves) -> "Krylov":
+        return self if self.preconditioner is None else dataclasses.replace(self, x=x)
+
+    def options(self, like: Leaves, scale: Leaves, inverse: Leaves, transpose: bool) -> dict[str, Any]:
+        """For Lineax, of the A that is D⁻¹ A D with D = diag(scale), and of which `like` is a vector."""
+        preconditioner, x = self.preconditioner, self.x
+        if preconditioner is None or x is None:
+            return {}
+        structure = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in like)
+        near: Any = lambda v: preconditioner(x, v)
+        if transpose:
+            pull = jax.linear_transpose(near, structure)
+            near = lambda v: pull(v)[0]
+            if not _has_transpose(near, structure):
+                return {}
+        scaled = lambda v: _tree.mul(inverse, near(_tree.mul(scale, v)))
+        return {"preconditioner": lx.FunctionLinearOperator(scaled, structure)}
 
     @property
     def _stages(self) -> tuple[lx.AbstractLinearSolver, lx.AbstractLinearSolver]:
@@ -69,3 +92,11 @@ class Krylov(lx.AbstractLinearSolver[lx.AbstractLinearOperator]):
 
     def assume_full_rank(self) -> bool:
         return True
+
+
+def _has_transpose(pull: Callable[[Any], Any], structure: tuple[Any, ...]) -> bool:
+    try:
+        jax.eval_shape(pull, structure)
+    except Exception:  # whatever a rule of the user raises
+        return False
+    return True

@@ -17,6 +17,7 @@ from .._problem import Kind
 from .._tree import Leaves
 from . import trust
 from .dense import DenseLU, reciprocal
+from .krylov import Krylov
 from .linearise import Linear, Wanted, is_matrix
 from .neumann import NeumannSeries
 from .small_lu import SMALL, SmallLU
@@ -24,6 +25,7 @@ from .structure import Structured, StructuredLU, solve_structured
 
 LinearSolver: TypeAlias = lx.AbstractLinearSolver | StructuredLU
 
+_NONE: dict[str, Any] = {}
 _DIGITS = 4  # eps: the width of the changes of R
 
 
@@ -35,6 +37,11 @@ def is_dense(solver: Any) -> bool:
 def wanted(solver: Any) -> Wanted:
     """In which form it is given A."""
     return solver.structure if isinstance(solver, StructuredLU) else is_dense(solver)
+
+
+def at(solver: Any, x: Leaves) -> Any:
+    """The solver for the A at x, of which it may have to know where that is."""
+    return solver.at(x) if isinstance(solver, Krylov) else solver
 
 
 def factoriser(size: int) -> lx.AbstractLinearSolver:
@@ -158,7 +165,8 @@ def certify(
         lambda v: _tree.mul(inverse, A(_tree.mul(scale, v))),
         tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in b),
     )
-    compute = _computing(solver, operator)
+    options = solver.options(b, scale, inverse, transpose) if isinstance(solver, Krylov) else {}
+    compute = _computing(solver, operator, options)
     if isinstance(solver, NeumannSeries):
         y, ok = compute(_tree.mul(inverse, b))
         return Certified(_tree.mul(scale, y), ok, ())
@@ -184,13 +192,15 @@ def certify(
     return Certified(_tree.mul(scale, y), ok, ())
 
 
-def _computing(solver: lx.AbstractLinearSolver, operator: lx.AbstractLinearOperator) -> Callable[..., tuple]:
+def _computing(
+    solver: lx.AbstractLinearSolver, operator: lx.AbstractLinearOperator, options: dict[str, Any] = _NONE
+) -> Callable[..., tuple]:
     """b ↦ A⁻¹ b, and whether the solver is content with it; A is factorised once."""
     # `init` and `compute`, not `lineax.linear_solve`: its primitive would only repeat what `_rule/implicit.py` does.
-    state = solver.init(operator, {})
+    state = solver.init(operator, options)
 
     def compute(b: Leaves | Array) -> tuple:
-        y, result, _ = solver.compute(state, b, {})
+        y, result, _ = solver.compute(state, b, options)
         return y, result == lx.RESULTS.successful
 
     return compute

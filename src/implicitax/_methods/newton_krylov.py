@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import wadler_lindig as wl
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import _linear, _tree, _xla
@@ -47,6 +48,19 @@ class _Scaling(NamedTuple):
     sizes: Leaves  # of the unknowns
 
 
+class _OnLeaves(eqx.Module):
+    """A preconditioner that acts on real leaves."""
+
+    preconditioner: Callable[[PyTree, PyTree], PyTree]
+    state: Layout = eqx.field(static=True)
+
+    def __call__(self, x: Leaves, v: Leaves) -> Leaves:
+        return Layout.take(self.preconditioner(self.state.put(x), self.state.put(v)))[1]
+
+    def __pdoc__(self, **_: Any) -> Any:
+        return wl.TextDoc(getattr(self.preconditioner, "__name__", type(self.preconditioner).__name__))
+
+
 class NewtonKrylov(AbstractMethod):
     """Inexact Newton for large systems: `A d = −R` by GMRES to `‖A d + R‖ ≤ η ‖R‖`, `x ← x + t·d`.
 
@@ -58,7 +72,8 @@ class NewtonKrylov(AbstractMethod):
     **Arguments:**
 
     - `preconditioner`: a function `preconditioner(x, v)` that returns about A⁻¹ v, x and v being pytrees like x0;
-      linear in v. By default none. It acts from the right, so that the residual stays that of the equations.
+      linear in v. By default none. It acts from the right, so that the residual stays that of the equations. The
+      derivative takes it, too, in reverse mode transposed, if it is given no linear solver of its own.
     - `restart`: dimension of the Krylov space; so many states are kept.
     - `max_restarts`: of GMRES, in each step.
     - `starts`: from how many points it may begin: from x0, and where it fails from points around x0 that are drawn at
@@ -106,12 +121,7 @@ class NewtonKrylov(AbstractMethod):
         """With a preconditioner that acts on real leaves."""
         if self.preconditioner is None:
             return self
-        preconditioner, state = self.preconditioner, given.state
-
-        def on_leaves(x: Leaves, v: Leaves) -> Leaves:
-            return Layout.take(preconditioner(state.put(x), state.put(v)))[1]
-
-        return dataclasses.replace(self, preconditioner=on_leaves)
+        return dataclasses.replace(self, preconditioner=_OnLeaves(self.preconditioner, given.state))
 
     def init(self, x: Leaves, setting: Int[Array, ""]) -> _State:
         dtype = _tree.work_dtype(x)

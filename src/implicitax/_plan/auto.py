@@ -22,6 +22,7 @@ n ≤ 4 is where an LU decomposition that is written out pays (`SMALL` in `_line
 `benchmarks/small_lu.py` prints). How long a method may go on is its own `default_max_steps` and `patience`.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -199,10 +200,14 @@ def by_structure(
     return (newton, solver) if problem.kind == "root" else (solver, later or newton)
 
 
-def for_derivative(problem: Problem, dtype: Any, batch: bool, structure: Structure | None = None) -> LinearSolver:
+def for_derivative(
+    problem: Problem, dtype: Any, batch: bool, structure: Structure | None = None, preconditioner: Any = None
+) -> LinearSolver:
     """What solves with A, and with its transpose, in a derivative."""
     if structure is not None:
         return StructuredLU(structure)
+    if preconditioner is not None and not batch:
+        return dataclasses.replace(_krylov(problem.size, dtype), preconditioner=preconditioner, dense=False)
     if batch and problem.size > DENSE:
         return RowKrylov(retries=RETRIES)
     many = problem.kind == "fixed_point" and problem.size > MANY

@@ -56,7 +56,8 @@ def decide(problem: Problem, wanted: Wanted, structure: _linear.Structure | None
         by_row = ours and (solver.needs is Needs.NONE or wants_matrix(solver))
         check.check_row_by_row(caller, adjoint if unrolled else solver, by_row and not unrolled)
 
-    chosen = auto.for_derivative(problem, dtype, batch_axis is not None, structure)
+    preconditioner = getattr(solver, "preconditioner", None)
+    chosen = auto.for_derivative(problem, dtype, batch_axis is not None, structure, preconditioner)
     given = getattr(adjoint, "linear_solver", None)
     linear_solver = chosen if given is None else given
     polish = isinstance(adjoint, Implicit) and adjoint.polish
@@ -133,6 +134,7 @@ def _run_of(problem: Problem, static: Options) -> Run:
         unrolled=adjoint.steps if isinstance(adjoint, Unrolled) else None,
         points=0 if own else static.points,
         excess=problem.excess,
+        preconditioned=ours and getattr(solver, "preconditioner", None) is not None,
     )
 
 

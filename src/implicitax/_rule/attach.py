@@ -56,7 +56,7 @@ def correct(
     The step, not its length, is shortened to stay inside the bounds. Neither has a derivative.
     """
     x, axis = outcome.x, rule.batch_axis
-    solve = Solve(linear_solver, _scale(linear_solver, x, limits), axis)
+    solve = Solve(_linear.at(linear_solver, x), _scale(linear_solver, x, limits), axis)
     residual, A = solve.linearise(lambda x: rule.problem.residual(x, theta), x)
     newton, ok = solve(A, tuple(-leaf for leaf in residual))
     rows = Rows(ok & jnp.isfinite(outcome.residual), axis)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .. import _tree, _xla
+from .. import _linear, _tree, _xla
 from .._problem import Condition, Problem
 from .._solution import Ending, Signs, Status, Summary
 from .._tree import Leaves, is_differentiable
@@ -132,7 +132,7 @@ class Equations(NamedTuple):
     def solve(self, x: Leaves, theta_m: Leaves, scale: Leaves, b: Block) -> _Solved:
         """M⁻¹ b, (3) from the top."""
         _, (B_theta, _) = jax.jvp(lambda theta_m: self(x, theta_m), (theta_m,), (b.theta,))
-        solve = self._solve(scale)
+        solve = self._solve(x, scale)
         _, A = solve.linearise(lambda x: self(x, theta_m)[0], x)
         right = _tree.sub(b.x, B_theta)
         x_dot, ok, null = solve.certify(A, self._asked(right))
@@ -150,7 +150,7 @@ class Equations(NamedTuple):
         right = c.x
         if c.y:
             right = _tree.axpy(1, pullback((_tree.zeros_like(x), c.y))[0], right)
-        solve = self._solve(scale)
+        solve = self._solve(x, scale)
         A = solve.linearise_transposed(lambda x: self(x, theta_m)[0], x)
         w_x, ok, null = solve.certify(A, self._asked(right), transpose=True)
         w_x = self._instead(w_x, right)
@@ -178,10 +178,10 @@ class Equations(NamedTuple):
             return solved
         return self.rows.choose(solved, tuple(-leaf for leaf in right))
 
-    def _solve(self, scale: Leaves) -> Solve:
+    def _solve(self, x: Leaves, scale: Leaves) -> Solve:
         rule = self.rule
         check = rule.problem.kind if rule.check else None
-        return Solve(rule.linear_solver, scale, rule.batch_axis, rule.by_column, check)
+        return Solve(_linear.at(rule.linear_solver, x), scale, rule.batch_axis, rule.by_column, check)
 
 
 class Judged(NamedTuple):

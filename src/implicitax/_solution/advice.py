@@ -24,6 +24,12 @@ class Run(NamedTuple):
     unrolled: int | None = None  # the steps that were asked for
     points: int = 0  # tried around x0, where F is not finite there
     excess: int | None = None  # equations, where these are more than the unknowns
+    preconditioned: bool = False
+
+    @property
+    def preconditioner(self) -> str:
+        """What to give."""
+        return "a better preconditioner" if self.preconditioned else "a preconditioner"
 
     @property
     def letter(self) -> str:
@@ -43,7 +49,7 @@ def _step_limit(run: Run, nit: int) -> str:
     if not run.auto:
         return f"{more}, or leave `solver` out: the default as a rule needs fewer."
     if run.solver == "NewtonKrylov":
-        return f"{more}, or give a preconditioner: `solver=ix.NewtonKrylov(preconditioner)`."
+        return f"{more}, or give {run.preconditioner}: `solver=ix.NewtonKrylov(preconditioner)`."
     if run.solver == "Anderson" and _newton_may_help(run):
         return f"{more}, or try `solver=ix.Newton()`, which near a solution takes few."
     return f"{more}, or start nearer to the solution."
@@ -55,7 +61,7 @@ def _stalled(run: Run, nit: int) -> str:
             return "Leave `solver` out: the default steps back where others overshoot."
         nearer = "Start elsewhere; there may be no root for these parameters, which `ix.diagnose` helps to find out."
         if run.solver == "NewtonKrylov":
-            return f"Give a preconditioner, `solver=ix.NewtonKrylov(preconditioner)`. {nearer}"
+            return f"Give {run.preconditioner}, `solver=ix.NewtonKrylov(preconditioner)`. {nearer}"
         return nearer
     if run.solver == "Picard":
         step = "a smaller damping" if run.damped else "a damping, `solver=ix.Picard(damping=0.5)`"
@@ -98,8 +104,8 @@ def _linear_solve(run: Run, nit: int) -> str:
     if run.matrix:
         return "Look for an unknown that the equations do not determine."
     return (
-        "Or the iterative linear solver needs more steps: give it more, or a preconditioner, by "
-        "`adjoint=ix.Implicit(linear_solver=...)`."
+        "Or the iterative linear solver needs more steps: give it more, by `adjoint=ix.Implicit(linear_solver=...)`, "
+        f"or {run.preconditioner}, by `solver=ix.NewtonKrylov(preconditioner)`, which serves the derivative, too."
     )
 
 
@@ -115,7 +121,7 @@ def _not_a_solution(run: Run, nit: int) -> str:
 def _uncertified(run: Run, nit: int) -> str:
     accept = "say by `residual_atol` how small an R is a root."
     if run.solver == "NewtonKrylov":
-        return f"Give a preconditioner or a larger `restart`, or {accept}"
+        return f"Give {run.preconditioner} or a larger `restart`, or {accept}"
     return accept[0].upper() + accept[1:]
 
 
