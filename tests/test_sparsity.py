@@ -410,3 +410,21 @@ def test_diagnose_takes_it():
     report = ix.diagnose(line, jnp.zeros(N), THETA, kind="root", sparsity=LINE)
     assert report.healthy
     assert "sparsity" in str(ix.diagnose(gap, jnp.zeros(N), THETA, kind="root", sparsity=LINE))
+
+
+def test_short_columns_in_lanes():
+    """Below the size at which a structure is looked for, and that of other forms."""
+
+    def column(h, theta):
+        k = theta[0] / (1 + h**2)
+        flux = jnp.concatenate([theta[1:], (k[1:] + k[:-1]) / 2 * jnp.diff(h) - 0.1 * k[1:], jnp.zeros(1)])
+        return jnp.diff(flux) - 0.3 * h + jnp.sin(jnp.arange(17.0))
+
+    of = lambda theta, **given: ix.root(column, jnp.zeros(17), theta, **given)
+    assert of(jnp.array([2.0, 0.1]), sparsity=(1, 1)).linear_solver == "tridiagonal, 3 tangents"
+    assert of(jnp.array([2.0, 0.1])).linear_solver == "DenseLU()"
+    thetas = jnp.array([[2.0, 0.1], [3.0, -0.2], [1.0, 0.5]])
+    weights = jnp.cos(jnp.arange(17.0))
+    both = [jax.vmap(jax.value_and_grad(lambda t: weights @ of(t, **given).x)) for given in ({"sparsity": (1, 1)}, {})]
+    for found, wanted in zip(jax.jit(both[0])(thetas), jax.jit(both[1])(thetas)):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)

@@ -15,7 +15,7 @@ from .sparse import Form
 from .sparse_lu import SparseLU
 from .tridiagonal import Tridiagonal
 
-DENSE = 64  # unknowns up to which LAPACK with the whole matrix is as fast
+DENSE, FEW = 64, 16  # unknowns up to which LAPACK with the whole matrix is as fast; for a tridiagonal one
 LARGEST_BLOCK = 32  # unknowns of a component, up to which all are solved at once
 WIDEST_BAND = 4  # eliminated in parts
 WIDEST_BLOCK = 64  # of a block-tridiagonal form
@@ -26,7 +26,7 @@ _SHARE = 8  # a band wider than this part of n is no band
 
 def choose_form(rows: np.ndarray, cols: np.ndarray, n: int) -> Form | None:
     """The form of the pattern with entries at (rows[k], cols[k]), or None: dense or another way is better."""
-    if n <= DENSE:
+    if n <= (FEW if half_width(rows, cols) == 1 else DENSE):
         return None
     graph = csr_array((np.ones(rows.size, bool), (rows, cols)), shape=(n, n))
     count, labels = connected_components(graph, directed=True, connection="weak")
