@@ -32,7 +32,7 @@ ROOMS = (
 FILES = {
     "_tree": ("arithmetic", "layout"),
     "_errors": ("raising", "problem", "keywords", "values", "sparsity", "sweep"),
-    "_solution": ("status", "advice", "summary", "solution"),
+    "_solution": ("status", "advice", "summary", "show", "solution"),
     "_problem": (
         *("constraint", "overdetermined", "slopes"),
         *(f"pattern.{file}" for file in ("pattern", "colour", "names", "indexing", "moves", "values", "dependence")),

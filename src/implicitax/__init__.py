@@ -1,6 +1,9 @@
 """Differentiable implicit layers in JAX: `x = F(x, θ)` or `R(x, θ) = 0`, solved and differentiated exactly."""
 
 # ruff: noqa: I001 - in the order in which a reader meets them
+import importlib.metadata as _metadata
+import pathlib as _pathlib
+
 from ._solve import fixed_point as fixed_point
 from ._solve import root as root
 from ._solution import Solution as Solution
@@ -29,3 +32,17 @@ from ._diagnose import Diagnosis as Diagnosis
 from ._diagnose import diagnose as diagnose
 from ._diagnose import plot_convergence as plot_convergence
 from ._diagnose import plot_structure as plot_structure
+
+
+def _version() -> str:
+    """Of the package that is installed; from a source tree that is not, the one it states."""
+    try:
+        return _metadata.version("implicitax")
+    except _metadata.PackageNotFoundError:
+        import tomllib
+
+        stated = _pathlib.Path(__file__).parents[2] / "pyproject.toml"
+        return tomllib.loads(stated.read_text())["project"]["version"] if stated.exists() else "unknown"
+
+
+__version__ = _version()

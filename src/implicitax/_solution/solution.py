@@ -4,6 +4,7 @@ import equinox as eqx
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from . import show
 from .status import Status
 from .summary import Ending, Summary
 
@@ -72,3 +73,14 @@ class Solution(eqx.Module):
                 "`jit` or `vmap`. Return the Solution from the transformed function and ask it outside."
             )
         return self.summary.describe(Ending(self.status, self.nit, self.residual, self.component))
+
+    def __repr__(self) -> str:
+        return show.as_text(self._parts)
+
+    def _repr_html_(self) -> str:
+        return show.as_html(self._parts)
+
+    @property
+    def _parts(self) -> show.Parts:
+        ending = Ending(self.status, self.nit, self.residual, self.component)
+        return show.Parts(self.x, self.aux, ending, self.nfev, self.error, self.history, self.summary)
