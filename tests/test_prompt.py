@@ -1,16 +1,23 @@
 """What a user sees at the prompt: solutions that show themselves, and errors that know other libraries' words."""
 
+import copy
+import dataclasses
 import html
 import importlib.metadata
+import pickle
 import re
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
+import optimistix as optx
 import pytest
 
 import implicitax as ix
+import scripts
 
 ROOT = Path(__file__).parent.parent
 
@@ -202,3 +209,246 @@ def test_the_version_of_a_source_tree_that_is_not_installed(monkeypatch):
     assert ix._version() == stated[1]
     monkeypatch.setattr(ix, "__file__", "/nowhere/src/implicitax/__init__.py")
     assert ix._version() == "unknown"
+
+
+# Other libraries' words ----------------------------------------------------------------------------------------------
+
+
+def F(x, a):
+    return jnp.exp(-a * x)
+
+
+def R(x, a):
+    return x**2 - a
+
+
+def text_of(call, kind=TypeError):
+    with pytest.raises(kind) as caught:
+        call()
+    return " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+
+
+WORDS = {
+    "tol": "The tolerances are `rtol` and `atol`.",
+    "xtol": "The tolerances are `rtol` and `atol`.",
+    "maxiter": "The bound on the iterations is `max_steps`.",
+    "max_iter": "The bound on the iterations is `max_steps`.",
+    "args": "follows the guess, one by one. Call `fixed_point(F, x0, *args)`.",
+    "params": "follows the guess, one by one. Call `fixed_point(F, x0, *args)`.",
+    "method": "What solves it is `solver`, an instance.",
+    "jac": "Derivatives of F are JAX's, and none need be given.",
+    "fprime": "Derivatives of F are JAX's",
+    "fun": "The function comes first, and has no keyword. Call `fixed_point(F, x0, *args)`.",
+    "y0": "The guess comes second.",
+    "implicit_diff": "`adjoint=ix.Unrolled(steps)` for the derivative of the iteration itself.",
+    "implicit_diff_solve": "`adjoint=ix.Implicit(linear_solver=lineax.QR())`",
+    "callback": "`history=True`",
+    "verbose": "`progress=True`",
+    "bracket": "`bounds=(lower, upper)`",
+    "jac_sparsity": "is `sparsity`",
+    "damping": "`solver=ix.Picard(damping=0.5)`",
+    "history_size": "`solver=ix.Anderson(memory=5)`",
+    "full_output": "in the `Solution`",
+    "jit": "A solve is compiled by itself",
+    "vmap": "`ix.sweep`",
+    "max_step": "Perhaps `max_steps` is meant.",
+    "nonsense": "Look for a misspelt name.",
+}
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_keyword_of_another_library(word):
+    text = text_of(lambda: ix.fixed_point(F, 0.5, 1.0, **{word: 1}))
+    assert text.startswith(f"`fixed_point({word}=...)`: expected one of the keywords solver, ")
+    assert f"got the keyword {word}. " in text
+    assert WORDS[word] in text
+
+
+DOORS = {
+    "root": (lambda: ix.root(fun=R, x0=1.0), "`root(fun=...)`: ", "Call `root(R, x0, *args)`."),
+    "layer": (lambda: ix.FixedPointLayer(F, tol=1.0), "`FixedPointLayer(tol=...)`: ", "`rtol` and `atol`"),
+    "the guess of a layer": (
+        lambda: ix.RootLayer(R, x0=1.0),
+        "`RootLayer(x0=...)`: ",
+        "The guess of a layer is `init`",
+    ),
+    "a layer without a function": (lambda: ix.RootLayer(fun=R), "`RootLayer(fun=...)`: ", "Call `RootLayer(R, init="),
+    "sweep": (lambda: ix.sweep(F, 0.5, jnp.ones(3), maxiter=3), "`sweep(maxiter=...)`: ", "`max_steps`"),
+    "sweep, history": (lambda: ix.sweep(F, 0.5, jnp.ones(3), history=True), "`sweep(history=...)`: ", "not of `sweep`"),
+    "diagnose": (lambda: ix.diagnose(F, 0.5, 1.0, tol=1.0), "`diagnose(tol=...)`: ", "`rtol` and `atol`"),
+    "diagnose, aux": (lambda: ix.diagnose(F, 0.5, has_aux=True), "`diagnose(has_aux=...)`: ", "`lambda *a: F(*a)[0]`"),
+    "custom": (
+        lambda: ix.custom_root(optimality_fun=R),
+        "`custom_root(optimality_fun=...)`: ",
+        "Call `custom_root(R, ",
+    ),
+    "custom, solver": (lambda: ix.custom_root(R, solver=1), "`custom_root(solver=...)`: ", "decorated is the solver"),
+    "custom, aux": (lambda: ix.custom_root(R, has_aux=True), "`custom_root(has_aux=...)`: ", "`lambda *a: R(*a)[0]`"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_at_every_door(door):
+    call, argument, counterpart = DOORS[door]
+    text = text_of(call)
+    assert text.startswith(argument)
+    assert counterpart in text
+
+
+CALLS = {
+    "nothing": (ix.root, "`root(R=...)`: expected a function R(x, *args), got None."),
+    "no guess": (lambda: ix.fixed_point(F), "`fixed_point(x0=...)`: expected at least one number"),
+    "Optimistix' order": (
+        lambda: ix.fixed_point(F, optx.Newton(rtol=1e-3, atol=1e-3), 0.5, 1.0),
+        "`fixed_point(x0=...)`: expected the guess as the second argument, got a solver, "
+        "Newton(rtol=0.001, atol=0.001). That is the order of Optimistix, `fixed_point(fn, solver, y0, args)`. "
+        "Call `fixed_point(F, x0, *args, solver=solver)`.",
+    ),
+    "its order with a class": (lambda: ix.root(R, optx.Newton, 0.5, 1.0), "got a solver, the class Newton."),
+    "its order with ours": (lambda: ix.root(R, ix.Newton(), 0.5, 1.0), "got a solver, Newton()."),
+    "arguments packed": (
+        lambda: ix.root(lambda x, a, b: x - a * b, 0.5, (1.0, 2.0)),
+        "`root(R=...)`: expected a function of x and 1 more, got one of (x, a, b). One argument is given besides x, a "
+        "Python tuple, which R gets as it is. Call `root(R, x0, *args)`, with the star, or one by one.",
+    ),
+    "one argument packed": (
+        lambda: ix.root(R, 0.5, (1.0,)),
+        "`root`: One argument is given besides x, a Python tuple, which R gets as it is.",
+    ),
+    "too many": (
+        lambda: ix.fixed_point(F, 0.5, 1.0, 2.0),
+        "`fixed_point(F=...)`: expected a function of x and 2 more, got one of (x, a).",
+    ),
+    "no function for the solver": (
+        lambda: ix.custom_root(lambda x0, a: x0)(1.0, 2.0),
+        "`custom_root(R)(solve)`: expected one solver(x0, *args), got a Python float, a Python float. Perhaps "
+        "`@ix.custom_root` stands above the solver without the R that it solves.",
+    ),
+    "no function": (lambda: ix.custom_fixed_point(3.0), "`custom_fixed_point(F=...)`: expected a function F(x, *args)"),
+    "a layer": (
+        lambda: ix.RootLayer(0.5, R),
+        "`RootLayer(R=...)`: expected a function R(x, *args), got a Python float",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_as_elsewhere(name):
+    call, text = CALLS[name]
+    assert text in text_of(call, (TypeError, ValueError))
+
+
+def test_an_error_of_the_function_itself_stays_what_it_is():
+    def broken(x, a):
+        return x + "text"
+
+    with pytest.raises(TypeError, match="unsupported operand") as caught:
+        ix.root(broken, 1.0, 2.0)
+    assert caught.value.__cause__ is None
+    assert "`root" not in " ".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
+
+
+SOLVERS = {
+    "newton": "`solver=ix.Newton()`",
+    "hybr": "`solver=ix.Newton()`",
+    "picard": "`solver=ix.Picard()`",
+    "df-sane": "`solver=ix.Broyden()`",
+    "anderson": "`solver=ix.Anderson()`",
+    "nonsense": "Write for instance `solver=ix.Newton()`.",
+    ix.Newton: "Make an instance of the class: `solver=ix.Newton()`.",
+    optx.Newton: "Make an instance of the class: `solver=optx.Newton(rtol=1e-8, atol=1e-8)`.",
+    lx.QR(): "`adjoint=ix.Implicit(linear_solver=lineax.QR())`",
+    ix.SmallLU(): "`adjoint=ix.Implicit(linear_solver=lineax.QR())`",
+    ix.Implicit(): "write `adjoint=ix.Implicit(...)`",
+}
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=str)
+def test_no_solver(solver):
+    text = text_of(lambda: ix.fixed_point(F, 0.5, 1.0, solver=solver))
+    assert text.startswith("`fixed_point(solver=...)`: expected a solver such as")
+    assert SOLVERS[solver] in text
+
+
+ADJOINTS = {
+    "implicit": "Write `adjoint=ix.Implicit()`.",
+    ix.OneStep: "Write `adjoint=ix.OneStep()`.",
+    optx.ImplicitAdjoint(): "Write `adjoint=ix.Implicit()`.",
+    optx.RecursiveCheckpointAdjoint(): "Write `adjoint=ix.Unrolled(steps)`.",
+    lx.LU(): "`adjoint=ix.Implicit(linear_solver=lineax.LU(...))`",
+    ix.SmallLU(): "`adjoint=ix.Implicit(linear_solver=ix.SmallLU())`",
+    3: "A linear solver goes into `ix.Implicit(linear_solver=...)`.",
+}
+
+
+@pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
+def test_no_adjoint(adjoint):
+    text = text_of(lambda: ix.fixed_point(F, 0.5, 1.0, adjoint=adjoint))
+    assert text.startswith("`fixed_point(adjoint=...)`: expected one of")
+    assert ADJOINTS[adjoint] in text
+
+
+SHOWN = {lx.LU: "the class LU", "lu": "'lu'", ix.Newton(): "a Newton"}
+
+
+@pytest.mark.parametrize("linear_solver", SHOWN, ids=str)
+def test_no_linear_solver(linear_solver):
+    text = text_of(lambda: ix.Implicit(linear_solver=linear_solver))
+    assert text.startswith(
+        f"`Implicit(linear_solver=...)`: expected a Lineax linear solver, got {SHOWN[linear_solver]}. "
+    )
+
+
+def test_no_linear_solver_for_steps(tmp_path):
+    """Outside of the tests, in which jaxtyping looks at the arguments of a method first."""
+    script = tmp_path / "newton.py"
+    script.write_text(
+        "import implicitax as ix, lineax as lx\n"
+        "for wrong in (lx.LU, 'lu', ix.Newton()):\n"
+        "    try:\n"
+        "        ix.Newton(linear_solver=wrong)\n"
+        "    except TypeError as error:\n"
+        "        print(error)\n"
+    )
+    lines = scripts.run(script, tmp_path).stdout.splitlines()
+    start = "`Newton(linear_solver=...)`: expected a Lineax linear solver, got "
+    assert [line.startswith(f"{start}{shown}. ") for line, shown in zip(lines, SHOWN.values())] == [True] * 3
+
+
+INSTEAD = {
+    **dict.fromkeys(("value", "params", "sol", "root"), "the solution is `x`"),
+    "fun": "is `residual`",
+    "state": "it is `status`, `residual`, `nit` and `nfev`",
+    "stats": "they are `nit` and `nfev`",
+    "result": "how it ended is `status`, and in words `message`",
+    "converged": "whether it was solved is `success`",
+    "n_iter": "iterations are `nit`",
+    "nonsense": "It has `x`, `success`, `status`, `message`, `nit`",
+}
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_an_attribute_of_another_library(name):
+    sol = ix.fixed_point(F, 0.5, 1.0)
+    text = text_of(lambda: getattr(sol, name), AttributeError)
+    assert text.startswith(f"A `Solution` has no `{name}`")
+    assert INSTEAD[name] in text
+    assert not hasattr(sol, name)
+
+
+def test_the_names_that_are_there_are_those_in_the_error():
+    sol = ix.fixed_point(F, 0.5, 1.0)
+    named = re.findall(r"`(\w+)`", text_of(lambda: sol.nonsense, AttributeError))[2:]
+    assert all(hasattr(sol, name) for name in named)
+    fields = {field.name for field in dataclasses.fields(sol)} - {"component", "summary"}
+    assert fields <= set(named)
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, lambda sol: pickle.loads(pickle.dumps(sol))])
+def test_a_solution_is_copied_and_pickled(copy_of):
+    sol = ix.fixed_point(lambda x: {"T": F(x["T"], 1.0)}, {"T": 0.5})
+    again = copy_of(sol)
+    assert repr(again) == repr(sol)
+    assert jax.tree.structure(again) == jax.tree.structure(sol)
+    assert again.x["T"] == sol.x["T"]
+    assert eqx.tree_at(lambda sol: sol.x["T"], sol, jnp.ones(())).x["T"] == 1

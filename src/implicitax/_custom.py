@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 
 from . import _xla
 from ._errors import mistake, needs_value
+from ._errors.call import check_decorated, check_own_solver
 from ._errors.keywords import check_never_unrolled
 from ._loop import Limits, judge
 from ._plan import JudgedKeywords, Wanted, complete, declares, rule_of, structure_of, tolerances
@@ -76,11 +77,17 @@ def custom_root(R: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Ca
 def _decorator(kind: Kind, F: Any, keywords: JudgedKeywords) -> Callable[[Solver], Solver]:
     call = Call(kind, f"custom_{kind}", F, None, ())
     wanted = complete(call.caller, keywords, JudgedKeywords)._replace(max_steps=0)
+    check_decorated(call.function, F)
     check_never_unrolled(call.caller, wanted.adjoint, isinstance(wanted.adjoint, Unrolled))
     return functools.partial(_decorate, call, wanted)
 
 
-def _decorate(call: Call, wanted: Wanted, solver: Solver) -> Solver:
+def _decorate(call: Call, wanted: Wanted, *solver: Any) -> Solver:
+    check_own_solver(call.function, solver)
+    return _decorated(call, wanted, *solver)
+
+
+def _decorated(call: Call, wanted: Wanted, solver: Solver) -> Solver:
     @functools.wraps(solver)
     def solve(x0: PyTree, *args: Any) -> PyTree:
         """What the solver returns, judged, with its derivative."""

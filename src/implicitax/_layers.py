@@ -9,7 +9,9 @@ from jaxtyping import PyTree
 from typing_extensions import Unpack
 
 from ._errors import mistake
-from ._plan import Keywords, declares
+from ._errors.call import Function, check_callable
+from ._errors.keywords import check_names
+from ._plan import Keywords, declares, names_of
 from ._problem import Call, Kind
 from ._problem.pattern import read
 from ._solution import Solution
@@ -57,7 +59,10 @@ class _Layer(eqx.Module):
         return solve(Call(kind, type(self).__name__, function, x0, args), self.keywords.values)
 
 
-def _check_init(name: str, init: PyTree, init_fn: Any) -> None:
+def _check(name: str, F: Any, init: PyTree, init_fn: Any, keywords: Any) -> None:
+    """Whether a layer can be made: what can be told before it is called."""
+    check_names(name, keywords, names_of(Keywords))
+    check_callable(Function.of(name, "root" if name == "RootLayer" else "fixed_point"), F)
     if init is not None and init_fn is not None:
         raise ValueError(
             mistake(
@@ -104,7 +109,7 @@ class FixedPointLayer(_Layer):
         init_fn: Callable[..., PyTree] | None = None,
         **keywords: Unpack[Keywords],
     ) -> None:
-        _check_init("FixedPointLayer", init, init_fn)
+        _check("FixedPointLayer", F, init, init_fn, keywords)
         self.F, self.init, self.init_fn, self.keywords = F, init, init_fn, _Static(type(self).__name__, keywords)
 
     def solve(self, *args: Any, x0: PyTree = None) -> Solution:
@@ -136,7 +141,7 @@ class RootLayer(_Layer):
         init_fn: Callable[..., PyTree] | None = None,
         **keywords: Unpack[Keywords],
     ) -> None:
-        _check_init("RootLayer", init, init_fn)
+        _check("RootLayer", R, init, init_fn, keywords)
         self.R, self.init, self.init_fn, self.keywords = R, init, init_fn, _Static(type(self).__name__, keywords)
 
     def solve(self, *args: Any, x0: PyTree = None) -> Solution:

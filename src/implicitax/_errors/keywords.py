@@ -8,24 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from . import words
 from .raising import mistake
-
-
-def named(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+from .trees import named
 
 
 def check_names(caller: str, given: Any, known: tuple[str, ...]) -> None:
     """Whether each keyword is one of those that there are."""
     unknown = [name for name in given if name not in known]
     if unknown:
+        word = words.counterpart(caller, unknown[0], known)
         raise TypeError(
             mistake(
                 f"{caller}({unknown[0]}=...)",
                 f"one of the keywords {', '.join(known)}",
                 f"the keyword {unknown[0]}",
-                "They are those of `fixed_point`; what F reads goes into `*args`.",
-                "Look for a misspelt name.",
+                *word,
             )
         )
 
@@ -52,7 +50,8 @@ def check_solver(caller: str, kind: str, solver: Any, kinds: tuple[str, ...] | N
                 "a solver such as `ix.Auto()`, `ix.Picard()`, `ix.Anderson()`, `ix.Newton()`, or one of Optimistix",
                 named(solver),
                 "Perhaps the class was given in place of an instance, a linear solver, or a name.",
-                "Write for instance `solver=ix.Newton()`. Your own solver goes into `ix.custom_root`.",
+                words.solver_meant(solver)
+                or "Write for instance `solver=ix.Newton()`. Your own solver goes into `ix.custom_root`.",
             )
         )
     if kind not in kinds:
@@ -76,7 +75,7 @@ def check_adjoint(caller: str, kind: str, adjoint: Any, kinds: tuple[str, ...] |
                 "one of `ix.Implicit()`, `ix.OneStep()`, `ix.Neumann(terms)`, `ix.Unrolled(steps)`",
                 named(adjoint),
                 "Perhaps the class was given in place of an instance, or a linear solver.",
-                "A linear solver goes into `ix.Implicit(linear_solver=...)`.",
+                words.adjoint_meant(adjoint) or "A linear solver goes into `ix.Implicit(linear_solver=...)`.",
             )
         )
     if kind not in kinds:

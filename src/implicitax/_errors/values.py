@@ -9,6 +9,7 @@ from jax.core import Tracer
 
 from .._tree import is_dynamic, path_names
 from .raising import mistake
+from .trees import in_words, named, prefix_difference
 
 
 def check_tolerance(caller: str, name: str, value: Any) -> None:
@@ -92,13 +93,14 @@ def check_room(caller: str, paths: Sequence[str], lower: Sequence[Any], upper: S
             )
 
 
-def wrong_prefix(argument: str, noun: str, treedef: Any, value: Any) -> ValueError:
+def wrong_prefix(argument: str, noun: str, x0: Any, value: Any) -> ValueError:
     """Of tolerances or bounds that do not have the structure of x0."""
+    where = prefix_difference(value, x0, f"the {noun}", "x0")
     return ValueError(
         mistake(
             argument,
-            f"one number, or a pytree prefix of x0, {treedef}",
-            str(jax.tree.structure(value)),
+            f"one number, or a pytree prefix of x0, which is {in_words(x0, 'x0')}",
+            in_words(value, f"the {noun}") + (f" ({where})" if where else ""),
             f"Each leaf of the {noun} stands for everything below the same place of x0.",
             "Give one number, or one for each entry of x0.",
         )
@@ -183,7 +185,7 @@ def check_linear_solver(owner: str, linear_solver: Any, is_one: bool) -> None:
             mistake(
                 f"{owner}(linear_solver=...)",
                 "a Lineax linear solver",
-                f"a {type(linear_solver).__name__}",
+                named(linear_solver) if isinstance(linear_solver, type | str) else f"a {type(linear_solver).__name__}",
                 "Perhaps the class was given, or the solver of the equation itself.",
                 f"Write for instance `ix.{owner}(linear_solver=lineax.LU())`.",
             )

@@ -112,6 +112,9 @@ def declares(declared: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
         signature = inspect.signature(function)
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         function.__signature__ = signature.replace(parameters=[*own, *shown])
+        # Who writes `fun=` has left out F: that is told by our checks of the keywords, not by Python before them.
+        required = [p for p in own if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+        function.__defaults__ = tuple(None if p.default is p.empty else p.default for p in required)
         return function
 
     return decorate

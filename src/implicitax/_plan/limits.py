@@ -55,7 +55,7 @@ def _spread(problem: Problem, argument: str, noun: str, value: Any) -> tuple[Any
     try:
         spread = jax.tree.map(lambda leaf, below: [leaf] * len(jax.tree.leaves(below)), value, places)
     except ValueError as error:
-        raise check.wrong_prefix(argument, noun, problem.state.treedef, value) from error
+        raise check.wrong_prefix(argument, noun, places, value) from error
     values = problem.state.repeat(jax.tree.leaves(spread))
     for path, struct, leaf in zip(problem.paths, problem.x_struct, values):
         check.check_broadcast(argument, noun, path, leaf, struct)

@@ -1,9 +1,12 @@
 """What a solve returns."""
 
+from typing import TYPE_CHECKING, Any
+
 import equinox as eqx
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .._errors import words
 from . import show
 from .status import Status
 from .summary import Ending, Summary
@@ -74,6 +77,11 @@ class Solution(eqx.Module):
             )
         return self.summary.describe(Ending(self.status, self.nit, self.residual, self.component))
 
+    if not TYPE_CHECKING:  # for which there would be every name
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(words.attribute(name, _NAMES))
+
     def __repr__(self) -> str:
         return show.as_text(self._parts)
 
@@ -84,3 +92,6 @@ class Solution(eqx.Module):
     def _parts(self) -> show.Parts:
         ending = Ending(self.status, self.nit, self.residual, self.component)
         return show.Parts(self.x, self.aux, ending, self.nfev, self.error, self.history, self.summary)
+
+
+_NAMES = ("x", "success", "status", "message", "nit", "nfev", "residual", "aux", "error", "history", "solver")
