@@ -1,5 +1,6 @@
 """What a user sees at the prompt: solutions that show themselves, and errors that know other libraries' words."""
 
+import collections
 import copy
 import dataclasses
 import html
@@ -452,3 +453,157 @@ def test_a_solution_is_copied_and_pickled(copy_of):
     assert jax.tree.structure(again) == jax.tree.structure(sol)
     assert again.x["T"] == sol.x["T"]
     assert eqx.tree_at(lambda sol: sol.x["T"], sol, jnp.ones(())).x["T"] == 1
+
+
+# Structures that are not alike ---------------------------------------------------------------------------------------
+
+
+class Leaf(eqx.Module):
+    T: jax.Array
+    layers: int = eqx.field(static=True, default=1)
+
+
+class Canopy(eqx.Module):
+    leaf: Leaf
+    fluxes: list
+
+
+Pair = collections.namedtuple("Pair", "u v")
+TWO = {"a": np.ones(2), "b": np.ones(3)}
+LEAF, CANOPY = Leaf(np.ones(2)), Canopy(Leaf(np.ones(2)), [1.0])
+ORDERED = collections.OrderedDict(a=1.0, b=2.0)
+
+RETURNED = {
+    "a leaf is missing": (TWO, lambda x: {"a": x["a"]}, "{'a': *} (only in x0: x['b'], float64[3])"),
+    "a leaf is too many": (TWO, lambda x: {**x, "c": 1.0}, "(only in the output of F: x['c'], float64[])"),
+    "None for a leaf": (TWO, lambda x: {**x, "b": None}, "{'a': *, 'b': *} (only in x0: x['b'], float64[3])"),
+    "a list for a tuple": (
+        (1.0, 2.0),
+        lambda x: [x[0] / 2, x[1] / 2],
+        "[*, *] (x is a tuple in x0, a list in the output of F)",
+    ),
+    "a tuple for a dict": (TWO, lambda x: (x["a"], x["b"]), "only in the output of F: x[0], float64[2]; x[1], float64"),
+    "a tuple for a named one": (Pair(1.0, 2.0), lambda x: (x.u / 2, x.v / 2), "only in x0: x.u, a Python float; x.v"),
+    "one array": (TWO, lambda x: x["a"], "got one number or array (only in x0: x['a'], float64[2]; "),
+    "nothing": (np.ones(2), lambda x: None, "got None (only in x0: x, float64[2])"),
+    "a static field": (
+        LEAF,
+        lambda x: Leaf(x.T / 2, 3),
+        "(x.layers, which is static, is 1 in x0, 3 in the output of F)",
+    ),
+    "a static field below": (
+        CANOPY,
+        lambda x: Canopy(Leaf(x.leaf.T / 2, 3), x.fluxes),
+        "(x.leaf.layers, which is static, is 1 in x0, 3 in the output of F)",
+    ),
+    "a tuple below": (
+        CANOPY,
+        lambda x: Canopy(x.leaf, tuple(x.fluxes)),
+        "(x.fluxes is a list in x0, a tuple in the output of F)",
+    ),
+    "another order": (
+        ORDERED,
+        lambda x: collections.OrderedDict(b=x["b"] / 2, a=x["a"] / 2),
+        "(x has ['a'], ['b'] in x0, ['b'], ['a'] in the output of F)",
+    ),
+    "another dict": (
+        {"a": 1.0, "b": 2.0},
+        lambda x: collections.OrderedDict(a=x["a"] / 2, b=x["b"] / 2),
+        "(x is a dict in x0, a OrderedDict in the output of F)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RETURNED)
+def test_another_structure_out_than_in(name):
+    x0, function, words = RETURNED[name]
+    for call in (
+        lambda: ix.fixed_point(function, x0),
+        lambda: ix.FixedPointLayer(function, init=x0)(),
+        lambda: ix.sweep(lambda x, a: function(x), x0, jnp.ones(3)),
+        lambda: jax.jit(lambda: ix.fixed_point(function, x0).x)(),
+    ):
+        text = text_of(call, ValueError)
+        assert words in text
+        assert "expected the structure of x0, " in text
+        assert "PyTreeDef" not in text
+
+
+PREFIXES = {
+    "one is missing": (TWO, {"a": 1e-3}, "got {'a': *} (there is no atol['b'])"),
+    "one is too many": (TWO, {"a": 1e-3, "b": 1e-3, "c": 1e-3}, "(there is no x0['c'])"),
+    "a tuple for a dict": (TWO, (1e-3, 1e-3), "got (*, *) (atol is a tuple, x0 a dict)"),
+    "a list for a module": (LEAF, [1e-3], "a pytree prefix of x0, which is a Leaf with x0.T, got [*] (atol is a list"),
+    "a static field": (LEAF, Leaf(1e-3, 7), "(`layers`, which is static, is 7 in atol, 1 in x0)"),
+    "below": (CANOPY, Canopy(1e-3, (1e-3,)), "(atol.fluxes is a tuple, x0.fluxes a list)"),
+}
+
+
+@pytest.mark.parametrize("name", PREFIXES)
+def test_a_tolerance_or_a_bound_of_another_structure(name):
+    x0, prefix, words = PREFIXES[name]
+    function = lambda x: jax.tree.map(lambda leaf: leaf / 2, x)
+    text = text_of(lambda: ix.fixed_point(function, x0, atol=prefix), ValueError)
+    assert words in text
+    assert "PyTreeDef" not in text
+    text = text_of(lambda: ix.fixed_point(function, x0, bounds=(None, prefix)), ValueError)
+    assert words.replace("atol", "bounds") in text
+
+
+AXES = {
+    "one is missing": ({"p": 0}, "which is {'p': *, 'q': *}, got {'p': 0} (there is no axes['q'])"),
+    "one is too many": ({"p": 0, "q": None, "r": 0}, "(there is no args[0]['r'])"),
+    "a list": ([0, 0], "(axes is a list, args[0] a dict)"),
+}
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_axes_of_another_structure(name):
+    axes, words = AXES[name]
+    args = {"p": jnp.ones(4), "q": jnp.ones(4)}
+    text = text_of(
+        lambda: ix.sweep(lambda x, a: jnp.cos(x) * a["p"], 1.0, args, in_axes=(None, None, axes)), ValueError
+    )
+    assert text.startswith("`sweep(in_axes=...)`: expected one axis, or axes in a pytree prefix of args[0], ")
+    assert words in text
+    assert "PyTreeDef" not in text
+
+
+def test_axes_of_a_module_with_another_static_field():
+    axes = (None, None, Leaf(0, 5))
+    text = text_of(lambda: ix.sweep(lambda x, m: x / 2 + m.T[0], 1.0, Leaf(jnp.ones((3, 2))), in_axes=axes), ValueError)
+    assert "(`layers`, which is static, is 5 in axes, 1 in args[0])" in text
+
+
+def test_what_somebody_elses_solver_returns_beside_x():
+    @ix.custom_fixed_point(lambda x, a: x / 2 + a)
+    def solve(x0, a):
+        return 2 * a, {"nit": 1}
+
+    text = text_of(lambda: solve(1.0, 2.0))
+    assert "`custom_fixed_point`: F was called with what your solver returned, a tuple with x[0], x[1]['nit']" in text
+    assert "which is not like x0, one number or array" in text
+    assert text.endswith("It has to return x alone.")
+
+
+def test_an_error_of_the_function_with_what_a_solver_returned_stays_what_it_is():
+    solve = ix.custom_root(lambda x, a: x + "text")(lambda x0, a: a)
+    assert "your solver" not in text_of(lambda: solve(1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("preconditioner", "words"),
+    [
+        (lambda x, v: v["a"], "got one number or array (only in v: v['a'], float64[2]; v['b'], float64[3]; "),
+        (lambda x, v: {"a": v["a"]}, "got {'a': *} (only in v: v['b'], float64[3])"),
+        (lambda x, v: {**v, "b": v["b"][:2]}, "(the shape of v['b'] is (3,), of what is returned (2,))"),
+    ],
+)
+def test_a_preconditioner_that_returns_less(preconditioner, words):
+    R = lambda x: jax.tree.map(lambda leaf: leaf**2 - 2, x)
+    text = text_of(lambda: ix.root(R, TWO, solver=ix.NewtonKrylov(preconditioner)), ValueError)
+    assert (
+        "`NewtonKrylov(preconditioner=...)`: expected a function of x and v that returns a pytree like v, {'a'" in text
+    )
+    assert words in text
+    assert "PyTreeDef" not in text

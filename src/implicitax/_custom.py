@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from . import _xla
 from ._errors import mistake, needs_value
-from ._errors.call import check_decorated, check_own_solver
+from ._errors.call import check_decorated, check_own_solver, note_returned
 from ._errors.keywords import check_never_unrolled
 from ._loop import Limits, judge
 from ._plan import JudgedKeywords, Wanted, complete, declares, rule_of, structure_of, tolerances
@@ -92,7 +92,11 @@ def _decorated(call: Call, wanted: Wanted, solver: Solver) -> Solver:
     def solve(x0: PyTree, *args: Any) -> PyTree:
         """What the solver returns, judged, with its derivative."""
         x = _run_opaque(call.caller, solver, x0, args)
-        hoisted = hoist(call._replace(x0=x, args=args, constraint=wanted.constraint))
+        try:
+            hoisted = hoist(call._replace(x0=x, args=args, constraint=wanted.constraint))
+        except Exception as error:
+            note_returned(call.function, error, x, x0)
+            raise
         structure = structure_of(hoisted.problem, wanted, hoisted.theta)
         program = compiled(_judge, hoisted.problem, wanted, structure=structure)
         found = program.run(Inputs(hoisted.theta, hoisted.x0, tolerances(hoisted.problem, wanted)))

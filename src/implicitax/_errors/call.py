@@ -9,7 +9,7 @@ import numpy as np
 
 from .._tree import is_array, is_unknown, path_names
 from .raising import mistake
-from .trees import describe, in_words, named
+from .trees import describe, difference, in_words, named
 
 
 class Function(NamedTuple):
@@ -59,6 +59,16 @@ def check_own_solver(called: Function, given: tuple[Any, ...]) -> None:
         cause = f"Perhaps `@ix.{called.caller}` stands above the solver without the {function} that it solves."
         remedy = f"Write `@ix.{called.caller}({function})`, or `ix.{called.caller}({function})(solve)(x0, *args)`."
         raise TypeError(mistake(f"{called.caller}({function})(solve)", "one solver(x0, *args)", got, cause, remedy))
+
+
+def note_returned(called: Function, error: Exception, x: Any, x0: Any) -> None:
+    """Added to an error of F at what somebody's own solver has returned, if that is not like its x0."""
+    if jax.tree.structure(x) != jax.tree.structure(x0):
+        unlike = f"not like x0, {in_words(x0)}: {difference(x0, x, 'x0', 'what it returned')}"
+        error.add_note(
+            f"`{called.caller}`: {called.letter} was called with what your solver returned, {in_words(x)}, which is "
+            f"{unlike}. It has to return x alone."
+        )
 
 
 def check_guess(called: Function, F: Any, x0: Any) -> None:

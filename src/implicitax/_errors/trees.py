@@ -55,18 +55,17 @@ def difference(a: Any, b: Any, name_a: str, name_b: str, root: str = "x") -> str
 
 
 def prefix_difference(prefix: Any, tree: Any, name: str, root: str) -> str:
-    """Where the one does not begin like the other; `root`: the name of the other."""
+    """Where the one does not begin like the other; "" where there is no such place."""
     if jax.tree_util.all_leaves([prefix]):
         return ""
     below, whole = _children(prefix), _children(tree)
     if type(prefix) is not type(tree) or jax.tree_util.all_leaves([tree]):
         return f"{name} is {_kind(prefix)}, {root} {_kind(tree)}"
-    if below.keys() != whole.keys():
-        extra, lacking = ([key for key in one if key not in other] for one, other in ((below, whole), (whole, below)))
-        said = [f"{root} has no {_few([root + key for key in extra])}"] if extra else []
-        return "; ".join([*said, *([f"{name} has no {_few([name + key for key in lacking])}"] if lacking else [])])
+    lacking = [root + key for key in below if key not in whole] + [name + key for key in whole if key not in below]
+    if lacking:
+        return f"there is no {_few(lacking)}"
     found = (prefix_difference(child, whole[key], name + key, root + key) for key, child in below.items())
-    return next(filter(None, found), "")
+    return next(filter(None, found), "") or _unlike_static(prefix, tree, (name, root))
 
 
 def _unlike(a: Any, b: Any, names: tuple[str, str], path: str) -> str:
@@ -75,21 +74,20 @@ def _unlike(a: Any, b: Any, names: tuple[str, str], path: str) -> str:
         return f"{path} is {_kind(a)} in {names[0]}, {_kind(b)} in {names[1]}"
     mine, other = _children(a), _children(b)
     if list(mine) != list(other):
-        return f"{path} has {_few(list(mine))} in {names[0]}, {_few(list(other))} in {names[1]}"
-    if dataclasses.is_dataclass(a) and (field := _static_field(a, b)):
-        values = (repr(getattr(one, field)) for one in (a, b))
-        shown = (value if len(value) < _LONG else "another value" for value in values)
-        return f"{path}.{field}, which is static, is " + ", ".join(f"{v} in {name}" for v, name in zip(shown, names))
+        return f"{path} has {', '.join(mine) or 'nothing'} in {names[0]}, {', '.join(other) or 'nothing'} in {names[1]}"
     found = (_unlike(child, other[key], names, path + key) for key, child in mine.items() if child is not a)
-    return next(filter(None, found), "")
+    return next(filter(None, found), "") or _unlike_static(a, b, names, path)
 
 
-def _static_field(a: Any, b: Any) -> str:
-    for field in dataclasses.fields(a):
-        pair = [getattr(one, field.name, None) for one in (a, b)]
-        children = any(map(is_array, jax.tree.leaves(pair)))
-        if (field.metadata.get("static") or not children) and not _are_equal(*pair):
-            return field.name
+def _unlike_static(a: Any, b: Any, names: tuple[str, str], path: str = "") -> str:
+    """The first field that is no part of the pytree in which they differ."""
+    fields = dataclasses.fields(a) if dataclasses.is_dataclass(a) else ()
+    for field in (field.name for field in fields if f".{field.name}" not in _children(a)):
+        pair = [getattr(one, field, None) for one in (a, b)]
+        if not _are_equal(*pair):
+            shown = [text if len(text) < _LONG else "another value" for text in map(repr, pair)]
+            where = f"{path}.{field}" if path else f"`{field}`"
+            return f"{where}, which is static, is {shown[0]} in {names[0]}, {shown[1]} in {names[1]}"
     return ""
 
 

@@ -9,7 +9,7 @@ from jax.core import Tracer
 
 from .._tree import is_dynamic, path_names
 from .raising import mistake
-from .trees import in_words, named, prefix_difference
+from .trees import difference, in_words, named, prefix_difference
 
 
 def check_tolerance(caller: str, name: str, value: Any) -> None:
@@ -95,12 +95,13 @@ def check_room(caller: str, paths: Sequence[str], lower: Sequence[Any], upper: S
 
 def wrong_prefix(argument: str, noun: str, x0: Any, value: Any) -> ValueError:
     """Of tolerances or bounds that do not have the structure of x0."""
-    where = prefix_difference(value, x0, f"the {noun}", "x0")
+    name = argument.partition("(")[2].partition("=")[0]
+    where = prefix_difference(value, x0, name, "x0")
     return ValueError(
         mistake(
             argument,
             f"one number, or a pytree prefix of x0, which is {in_words(x0, 'x0')}",
-            in_words(value, f"the {noun}") + (f" ({where})" if where else ""),
+            in_words(value, name) + (f" ({where})" if where else ""),
             f"Each leaf of the {noun} stands for everything below the same place of x0.",
             "Give one number, or one for each entry of x0.",
         )
@@ -188,6 +189,26 @@ def check_linear_solver(owner: str, linear_solver: Any, is_one: bool) -> None:
                 named(linear_solver) if isinstance(linear_solver, type | str) else f"a {type(linear_solver).__name__}",
                 "Perhaps the class was given, or the solver of the equation itself.",
                 f"Write for instance `ix.{owner}(linear_solver=lineax.LU())`.",
+            )
+        )
+
+
+def check_preconditioned(returned: Any, v: Any) -> None:
+    """Whether a preconditioner has returned numbers for all of v."""
+    shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (v, returned)]
+    if shapes[0] != shapes[1]:
+        alike = jax.tree.structure(v) == jax.tree.structure(returned)
+        paths = zip(path_names(v, "v"), *shapes)
+        different = [f"{path} is {want}, of what is returned {got}" for path, want, got in paths if want != got]
+        raise ValueError(
+            mistake(
+                "NewtonKrylov(preconditioner=...)",
+                f"a function of x and v that returns a pytree like v, {in_words(v, 'v')}",
+                f"{in_words(returned, 'v')} ("
+                + (f"the shape of {different[0]}" if alike else difference(v, returned, "v", "what is returned", "v"))
+                + ")",
+                "It stands for A⁻¹ v, so it has a number for each of v.",
+                "Return as much as it is given.",
             )
         )
 

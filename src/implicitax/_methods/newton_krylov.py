@@ -1,6 +1,7 @@
 """Newton's method without matrices, its linear systems solved no better than needed."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import _linear, _tree, _xla
+from .._errors.values import check_preconditioned
 from .._solution import Status
 from .._tree import Layout, Leaves
 from .contract import (
@@ -108,8 +110,11 @@ class NewtonKrylov(AbstractMethod):
             return self
         preconditioner, state = self.preconditioner, given.state
 
+        @functools.wraps(preconditioner)
         def on_leaves(x: Leaves, v: Leaves) -> Leaves:
-            return Layout.take(preconditioner(state.put(x), state.put(v)))[1]
+            returned = preconditioner(state.put(x), state.put(v))
+            check_preconditioned(returned, state.put(v))
+            return Layout.take(returned)[1]
 
         return dataclasses.replace(self, preconditioner=on_leaves)
 
