@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import jax
 from jax.core import Tracer, eval_jaxpr
@@ -19,11 +19,14 @@ from ._problem import Call, Kind, hoist
 from ._rule import Found, Unrolled, frozen, settle
 from ._solve import Inputs, Job, compiled, conclude
 
-Solver = Callable[..., PyTree]
+P = ParamSpec("P")
+X = TypeVar("X")
+Solver: TypeAlias = Callable[..., PyTree]
+Decorator: TypeAlias = Callable[[Callable[P, X]], Callable[P, X]]  # what is decorated keeps its signature
 
 
 @declares(JudgedKeywords)
-def custom_fixed_point(F: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Callable[[Solver], Solver]:
+def custom_fixed_point(F: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Decorator[P, X]:
     """Gives your own solver of `x = F(x, *args)` the derivative of the implicit function theorem.
 
     A decorator for `solve(x0, *args) -> x`. Its body is never differentiated, so it may be any code: a loop, another
@@ -55,7 +58,7 @@ def custom_fixed_point(F: Callable[..., Any], **keywords: Unpack[JudgedKeywords]
 
 
 @declares(JudgedKeywords)
-def custom_root(R: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Callable[[Solver], Solver]:
+def custom_root(R: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Decorator[P, X]:
     """Gives your own solver of `R(x, *args) = 0` the derivative of the implicit function theorem.
 
     As `custom_fixed_point`; where R holds the parameters, make it at the call: `custom_root(R)(solve)(x0, *args)`.
@@ -74,7 +77,7 @@ def custom_root(R: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Ca
     return _decorator("root", R, keywords)
 
 
-def _decorator(kind: Kind, F: Any, keywords: JudgedKeywords) -> Callable[[Solver], Solver]:
+def _decorator(kind: Kind, F: Any, keywords: JudgedKeywords) -> Decorator[P, X]:
     call = Call(kind, f"custom_{kind}", F, None, ())
     wanted = complete(call.caller, keywords, JudgedKeywords)._replace(max_steps=0)
     check_decorated(call.function, F)
@@ -82,7 +85,7 @@ def _decorator(kind: Kind, F: Any, keywords: JudgedKeywords) -> Callable[[Solver
     return functools.partial(_decorate, call, wanted)
 
 
-def _decorate(call: Call, wanted: Wanted, *solver: Any) -> Solver:
+def _decorate(call: Call, wanted: Wanted, *solver: Any) -> Any:
     check_own_solver(call.function, solver)
     return _decorated(call, wanted, *solver)
 

@@ -22,6 +22,7 @@ from ._plan import (
     decide,
     declares,
     rule_of,
+    solves,
     structure_of,
     summarise,
     tolerances,
@@ -32,6 +33,7 @@ from ._solution import Solution, Summary
 from ._tree import Leaves
 
 
+@solves
 @declares(Keywords)
 def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpack[Keywords]) -> Solution:
     r"""Solves the fixed point `x = F(x, *args)`, with exact derivatives.
@@ -114,6 +116,7 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
     return solve(Call("fixed_point", "fixed_point", F, x0, args), keywords)
 
 
+@solves
 @declares(Keywords)
 def root(R: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpack[Keywords]) -> Solution:
     """Solves `R(x, *args) = 0`, with exact derivatives: `∂R/∂x ẋ = −∂R/∂θ θ̇` at the solution.

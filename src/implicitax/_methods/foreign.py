@@ -1,6 +1,6 @@
 """Optimistix's solvers, run as they are."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 import optimistix as optx
@@ -8,7 +8,16 @@ from jaxtyping import Array
 
 from .._problem import Equations
 from .._tree import Leaves
+from .contract import AbstractMethod
 
+# What `solver` may be.
+Solver: TypeAlias = (
+    AbstractMethod
+    | optx.AbstractRootFinder
+    | optx.AbstractFixedPointSolver
+    | optx.AbstractLeastSquaresSolver
+    | optx.AbstractMinimiser
+)
 FOREIGN = (
     optx.AbstractRootFinder,
     optx.AbstractFixedPointSolver,

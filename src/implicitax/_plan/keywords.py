@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypedDict, TypeVar, get_type_hints
 from jaxtyping import PyTree
 
 from .._errors.keywords import check_names
+from .._methods.foreign import Solver
 from .._problem.pattern import read
 from .._rule import AbstractAdjoint
 
@@ -23,7 +24,7 @@ class _Tolerances(TypedDict, total=False):
 
 
 class _Method(TypedDict, total=False):
-    solver: Any
+    solver: Solver | None
     max_steps: int | None
 
 
@@ -50,19 +51,26 @@ class JudgedKeywords(_Tolerances, _Family, _Structure, total=False):
     throw: bool
 
 
-class SharedKeywords(JudgedKeywords, _Method, total=False):
-    """Those that mean the same for one problem and for many: `sweep`."""
-
+class _SharedButAux(JudgedKeywords, _Method, total=False):
     bounds: Any
-    has_aux: bool
     error_estimate: bool
 
 
-class Keywords(SharedKeywords, _Batch, total=False):
-    """All: `fixed_point`, `root`, and the layers."""
+class SharedKeywords(_SharedButAux, total=False):
+    """Those that mean the same for one problem and for many: `sweep`."""
+
+    has_aux: bool
+
+
+class KeywordsButAux(_SharedButAux, _Batch, total=False):
+    """All but the one on which the type of the result depends."""
 
     history: bool
     progress: bool
+
+
+class Keywords(SharedKeywords, KeywordsButAux, total=False):
+    """All: `fixed_point`, `root`, and the layers."""
 
 
 _DEFAULTS: dict[str, Any] = {  # in the order in which they are shown

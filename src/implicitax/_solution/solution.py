@@ -1,15 +1,19 @@
 """What a solve returns."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import equinox as eqx
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
+from typing_extensions import TypeVar
 
 from .._errors import words
 from . import show
 from .status import Status
 from .summary import Ending, Summary
+
+X = TypeVar("X", default=Any)  # the type of x0
+Aux = TypeVar("Aux", default=Any)
 
 
 class History(eqx.Module):
@@ -27,7 +31,7 @@ class History(eqx.Module):
     every: Int[Array, "..."]
 
 
-class Solution(eqx.Module):
+class Solution(eqx.Module, Generic[X, Aux]):
     """The result of `fixed_point` or `root`. Under `vmap` every field has the lanes as leading axes.
 
     - `x`: the solution, a pytree like x0. The only field, with `aux`, that has a derivative.
@@ -45,8 +49,8 @@ class Solution(eqx.Module):
     - `solver`, `linear_solver`: what solved it, and what solves the linear systems of its derivative, as text.
     """
 
-    x: PyTree
-    aux: PyTree
+    x: X
+    aux: Aux
     status: Int[Array, "..."]
     nit: Int[Array, "..."]
     nfev: Int[Array, "..."]

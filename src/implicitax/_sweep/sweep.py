@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from .. import _xla
 from .._errors import sweep as check
 from .._errors.keywords import check_kind, needs_rich
-from .._plan import SharedKeywords, box, complete, declares, structure_of, tolerances
+from .._plan import SharedKeywords, box, complete, declares, structure_of, sweeps, tolerances
 from .._problem import Call, Kind, Problem, hoist
 from .._rule import Found
 from .._solution import Solution
@@ -26,6 +26,7 @@ from .lanes import Axes, Mapped, choose_mesh, find_lanes
 _GROUPS = 100  # reports of a progress bar
 
 
+@sweeps
 @declares(SharedKeywords)
 def sweep(
     F: Callable[..., Any],
