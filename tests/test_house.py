@@ -55,7 +55,7 @@ FILES = {
         *("persist", "judge", "attempt"),
     ),
     "_rule": ("adjoints", "rows", "conditions", "block", "system", "implicit", "attach"),
-    "_plan": ("keywords", "typed", "auto", "plan", "limits"),
+    "_plan": ("keywords", "typed", "prefix", "auto", "plan", "limits"),
     "_sweep": ("lanes", "chunks", "sweep"),
     "_diagnose": (
         *("convergence", "record", "problem", "picard", "local", "gradient", "cost"),

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import html
 import importlib.metadata
+import logging
 import pickle
 import re
 from pathlib import Path
@@ -607,3 +608,92 @@ def test_a_preconditioner_that_returns_less(preconditioner, words):
     )
     assert words in text
     assert "PyTreeDef" not in text
+
+
+# Options of other libraries' solvers ---------------------------------------------------------------------------------
+
+BISECTION = optx.Bisection(rtol=1e-12, atol=1e-12)
+
+
+def cube(x, a):
+    return x**3 - a
+
+
+def test_bisection():
+    solve = lambda a, upper: ix.root(cube, 1.0, a, solver=BISECTION, options={"lower": 0.0, "upper": upper})
+    sol = solve(8.0, 5.0)
+    assert abs(sol.x - 2) < 1e-10
+    assert sol.solver == "Bisection(rtol=1e-12, atol=1e-12)"
+    derivative, of_the_bound = jax.grad(lambda a, upper: solve(a, upper).x, argnums=(0, 1))(8.0, 5.0)
+    assert abs(derivative - 1 / 12) < 1e-9
+    assert of_the_bound == 0
+    lanes = jax.vmap(lambda a: solve(a, 1 + a).x)(jnp.array([8.0, 27.0]))
+    assert np.allclose(lanes, [2, 3], atol=1e-10)
+    assert np.allclose(jax.jit(lambda a: solve(a, a).x)(27.0), 3)
+
+
+@pytest.mark.parametrize("upper", [{"T": 3.0}, 3.0])
+def test_bisection_of_a_fixed_point_in_a_pytree(upper):
+    F = lambda x: {"T": jnp.cos(x["T"])}
+    sol = ix.fixed_point(F, {"T": 1.0}, solver=BISECTION, options={"lower": 0.0, "upper": upper})
+    assert abs(sol.x["T"] - 0.7390851332151607) < 1e-10
+
+
+def test_options_at_other_doors():
+    keywords = {"solver": BISECTION, "options": {"lower": 0.0, "upper": 30.0}}
+    assert np.allclose(ix.RootLayer(cube, 1.0, **keywords)(8.0), 2)
+    assert np.allclose(ix.sweep(cube, 1.0, jnp.array([8.0, 27.0]), kind="root", **keywords).x, [2, 3])
+
+
+def test_a_box_of_several_leaves():
+    """Newton's full step from 1.8 leads to 6.09, near another root."""
+    R = lambda x: {"a": jnp.sin(x["a"]), "b": x["b"] - x["a"][0] - 1}
+    x0, newton = {"a": jnp.array([1.8, 3.0]), "b": 1.0}, optx.Newton(rtol=1e-12, atol=1e-12)
+    box = {"lower": 0.0, "upper": {"a": 4.0, "b": np.inf}}
+    sol = ix.root(R, x0, solver=newton, options=box)
+    assert np.allclose(sol.x["a"], [np.pi, np.pi])
+    assert np.allclose(sol.x["b"], 1 + np.pi)
+    assert np.allclose(ix.root(R, x0, solver=newton).x["a"], [2 * np.pi, np.pi])
+
+
+def test_other_numbers_in_the_options_compile_nothing_anew():
+    solve = lambda upper: ix.root(cube, 1.0, 8.0, solver=BISECTION, options={"lower": 0.0, "upper": upper}).x
+    solve(5.0)
+    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+        compiled = []
+        handler = logging.Handler()
+        patch.setattr(handler, "emit", lambda record: compiled.append(record.getMessage()))
+        logging.getLogger("jax").addHandler(handler)
+        solve(6.0)
+        logging.getLogger("jax").removeHandler(handler)
+    assert not [text for text in compiled if text.startswith("Compiling")]
+
+
+OPTIONS = {
+    "lacking": (
+        {"solver": BISECTION},
+        "`root(solver=Bisection(...))`: expected its option 'lower', got no options. That solver of Optimistix asks "
+        "for it. Give `options=dict(lower=..., upper=...)`.",
+    ),
+    "one lacking": (
+        {"solver": BISECTION, "options": {"lower": 0.0}},
+        "expected its option 'upper', got the options lower",
+    ),
+    "with ours": (
+        {"options": {"lower": 0.0}},
+        "`root(options=...)`: expected none with a solver of implicitax, got {'lower': 0.0}.",
+    ),
+    "no dict": ({"solver": BISECTION, "options": 3}, "`root(options=...)`: expected a dict, got 3."),
+    "another structure": (
+        {"solver": BISECTION, "options": {"lower": {"a": 0.0}, "upper": 1.0}},
+        "`root(options=...)`: expected one number, or a pytree prefix of x0, which is one number or array, got "
+        "{'a': *}",
+    ),
+    "bounds": ({"solver": BISECTION, "bounds": (0.0, 5.0)}, "what Optimistix knows of bounds is in `options`"),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_wrong_options(name):
+    keywords, text = OPTIONS[name]
+    assert text in text_of(lambda: ix.root(cube, 1.0, 8.0, **keywords), (TypeError, ValueError))

@@ -51,7 +51,7 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
       that F returns. It may depend on θ, and often should; where F is not finite there `Auto` tries points around it.
     - `args`: passed on to F.
     - `solver`: `Auto()` (default), `Picard`, `Anderson`, `Squarem`, `PseudoTransient`, `Broyden`, `Newton`, `Ladder`,
-      `NewtonKrylov`, or an Optimistix solver.
+      `NewtonKrylov`, or an Optimistix solver, with its `options`, a dict; `lower` and `upper` are prefixes of x0.
     - `adjoint`: `Implicit()` (default), `OneStep()`, `Neumann(terms)`, `Unrolled(steps)`.
     - `rtol`, `atol`: the solve stops where every component has `|F(x) − x| ≤ atol + rtol·|x|`; numbers, or pytree
       prefixes of x0. By default rtol is eps^(2/3) of the dtype, 3.7e-11 in float64 and 2.4e-5 in float32, and atol is
@@ -219,7 +219,7 @@ def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Ou
     """The solution: by a first attempt where there is one, by the method, or by a solver of Optimistix."""
     method = options.solver
     if not isinstance(method, AbstractMethod):
-        x, nit = foreign.run(problem, method, theta, limits.x0, options.max_steps)
+        x, nit = foreign.run(problem, method, options.given, theta, limits.x0)
         return judge(problem, theta, limits._replace(x0=x), options.judged_by)._replace(nit=nit)
     watch, by_column, later = options.watch, options.by_column, options.later
     search = Search(problem, method, options.max_steps, options.batch_axis, watch, by_column, later, options.points)

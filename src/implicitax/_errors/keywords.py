@@ -204,6 +204,40 @@ def check_determined(caller: str, keyword: str, value: Any, unknowns: int, exces
         )
 
 
+def check_options(caller: str, options: Any, ours: bool) -> None:
+    """Whether there is something to give options to, and they are named."""
+    argument = f"{caller}(options=...)"
+    if ours:
+        raise ValueError(
+            mistake(
+                argument,
+                "none with a solver of implicitax",
+                repr(options),
+                "They are those of a solver of Optimistix, as `lower` and `upper` of `optx.Bisection`.",
+                "Our solvers have arguments of their own; where x may be is `bounds=(lower, upper)`.",
+            )
+        )
+    if not isinstance(options, dict):
+        raise TypeError(
+            mistake(
+                argument, "a dict", repr(options), "Each has a name.", "Write `options=dict(lower=0.0, upper=1.0)`."
+            )
+        )
+
+
+def lacks_option(caller: str, solver: Any, name: str, options: dict[str, Any]) -> ValueError:
+    both = "lower=..., upper=..." if name in ("lower", "upper") else f"{name}=..."
+    return ValueError(
+        mistake(
+            f"{caller}(solver={type(solver).__name__}(...))",
+            f"its option {name!r}",
+            f"the options {', '.join(options)}" if options else "no options",
+            "That solver of Optimistix asks for it.",
+            f"Give `options=dict({both})`.",
+        )
+    )
+
+
 def check_watch(caller: str, history: Any, progress: Any, ours: bool) -> None:
     """Whether the iterations can be looked at; `ours` if they run in our loop."""
     for name, value in (("history", history), ("progress", progress)):

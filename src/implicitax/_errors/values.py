@@ -47,7 +47,7 @@ def check_box(caller: str, bounds: Any, culprit: Any, real: bool) -> None:
                 "a solver that keeps to them, any of implicitax",
                 repr(culprit),
                 "Solvers of Optimistix and a fixed number of iterations take their steps without looking at bounds.",
-                "Leave out `bounds`, or `solver` and `adjoint`.",
+                "Leave out `bounds`, or `solver` and `adjoint`; what Optimistix knows of bounds is in `options`.",
             )
         )
     if not real:

@@ -52,6 +52,7 @@ class JudgedKeywords(_Tolerances, _Family, _Structure, total=False):
 
 
 class _SharedButAux(JudgedKeywords, _Method, total=False):
+    options: dict[str, Any] | None
     bounds: Any
     error_estimate: bool
 
@@ -80,6 +81,7 @@ _DEFAULTS: dict[str, Any] = {  # in the order in which they are shown
     "atol": None,
     "residual_atol": None,
     "max_steps": None,
+    "options": None,
     "batch_axis": None,
     "bounds": None,
     "constraint": None,

@@ -61,8 +61,8 @@ def sweep(
       and inside of `jit` or a derivative one only, unless XLA has two threads for each (`docs/fast.md`).
     - `progress`: whether to show a bar. Not inside `jit`, `grad` or `vmap`, where Python does not see how far the
       computation is. Needs the extra `cli`.
-    - `solver`, `adjoint`, `rtol`, `atol`, `residual_atol`, `max_steps`, `bounds`, `constraint`, `sparsity`, `has_aux`,
-      `error_estimate`, `throw`: as in `fixed_point`, the same for all problems.
+    - `solver`, `adjoint`, `rtol`, `atol`, `residual_atol`, `max_steps`, `options`, `bounds`, `constraint`, `sparsity`,
+      `has_aux`, `error_estimate`, `throw`: as in `fixed_point`, the same for all problems.
 
     **Returns:** a `Solution` in which every array has the problems along axis 0.
 
