@@ -44,7 +44,7 @@ FILES = {
     ),
     "_linear": (
         *("dense", "small_lu", "sparse", "blocks", "tridiagonal", "block_tridiagonal", "banded", "sparse_lu", "forms"),
-        *("assemble", "trust", "structure", "neumann", "gmres", "krylov", "linearise", "solve"),
+        *("assemble", "trust", "structure", "neumann", "gmres", "krylov", "linearise", "tagged", "solve"),
     ),
     "_methods": (
         *("contract", "picard", "settings", "anderson", "bracket", "broyden", "squarem", "newton", "newton_krylov"),

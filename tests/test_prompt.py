@@ -250,6 +250,7 @@ WORDS = {
     "jac_sparsity": "is `sparsity`",
     "damping": "`solver=ix.Picard(damping=0.5)`",
     "history_size": "`solver=ix.Anderson(memory=5)`",
+    "tags": "`adjoint=ix.Implicit(lineax.CG(1e-10, 1e-10), tags=lineax.positive_semidefinite_tag)`",
     "full_output": "in the `Solution`",
     "jit": "A solve is compiled by itself",
     "vmap": "`ix.sweep`",

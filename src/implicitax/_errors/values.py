@@ -213,6 +213,45 @@ def check_preconditioned(returned: Any, v: Any) -> None:
         )
 
 
+def check_tags(
+    owner: str, linear_solver: Any, tags: frozenset[Any], known: tuple[object, ...], asked: tuple[object, ...]
+) -> None:
+    """Whether they are tags of Lineax, and there is one that this solver asks for."""
+    wrong = [tag for tag in tags if tag not in known]
+    if wrong:
+        raise ValueError(
+            mistake(
+                f"{owner}(tags=...)",
+                f"tags of Lineax, {', '.join(map(repr, known))}",
+                named(wrong[0]),
+                "They say of what form A is, of a fixed point I − ∂F/∂x.",
+                "Write for instance `tags=lineax.positive_semidefinite_tag`.",
+            )
+        )
+    if tags and linear_solver is None:
+        raise ValueError(
+            mistake(
+                f"{owner}(tags=...)",
+                "none without a linear solver that asks for them",
+                ", ".join(map(repr, tags)),
+                "The default is for general matrices, and finds the structure of A by itself.",
+                "Give one, as `linear_solver=lineax.CG(rtol=1e-10, atol=1e-10)`, or leave them out.",
+            )
+        )
+    if asked and not tags & set(asked):
+        name, tag = type(linear_solver).__name__, repr(asked[0])
+        raise ValueError(
+            mistake(
+                f"{owner}(linear_solver=lineax.{name}(...), tags=...)",
+                " or ".join(map(repr, asked)),
+                ", ".join(map(repr, tags)) or "none",
+                f"`{name}` is for matrices of that form only, and whether A is of it, of a fixed point I − ∂F/∂x, is "
+                "yours to say.",
+                f"Add `tags=lineax.{tag}`, or leave `linear_solver` out.",
+            )
+        )
+
+
 def check_square(owner: str, rows: int, columns: int) -> None:
     if rows != columns:
         raise ValueError(

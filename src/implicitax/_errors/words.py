@@ -24,6 +24,10 @@ _LINEAR = Word(
     "The linear solver of the derivative is part of `adjoint`, that of Newton's steps of `solver`.",
     "Write for instance `adjoint=ix.Implicit(linear_solver=lineax.QR())`, `solver=ix.Newton(lineax.QR())`.",
 )
+_TAGS = Word(
+    "What is known of ∂R/∂x, or of I − ∂F/∂x, is told to a linear solver that asks for it.",
+    "Write for instance `adjoint=ix.Implicit(lineax.CG(1e-10, 1e-10), tags=lineax.positive_semidefinite_tag)`.",
+)
 _WATCH = Word(
     "What happens on the way is recorded by `history=True`, and shown by `progress=True`.",
     "Use one of these in `ix.fixed_point` or `ix.root`.",
@@ -60,6 +64,7 @@ _KEYWORDS = {
     **dict.fromkeys(("history_size", "memory", "mixing_frequency", "restarts", "m"), _METHOD),
     **dict.fromkeys(("damping", "beta", "relaxation", "mixing", "damping_factor"), _DAMPING),
     **dict.fromkeys(("implicit_diff", "unroll", "unroll_loop", "backward_solver"), _UNROLL),
+    **dict.fromkeys(("tags", "symmetric", "assume_a"), _TAGS),
     "full_output": _ALL,
     "jit": _JIT,
     **dict.fromkeys(("vmap", "batched", "in_axes"), _LANES),

@@ -61,6 +61,8 @@ def decide(problem: Problem, wanted: Wanted, structure: _linear.Structure | None
     chosen = auto.for_derivative(problem, dtype, batch_axis is not None, structure)
     given = getattr(adjoint, "linear_solver", None)
     linear_solver = chosen if given is None else given
+    if given is not None and isinstance(adjoint, Implicit):
+        linear_solver = _linear.with_tags(given, adjoint.tag_set, problem.kind)
     polish = isinstance(adjoint, Implicit) and adjoint.polish
     exact = linear_solver if isinstance(adjoint, Implicit) else chosen
     default = max(solver.default_max_steps, later.default_max_steps if later else 0) if ours else FOREIGN_STEPS
@@ -135,6 +137,7 @@ def _run_of(problem: Problem, static: Options) -> Run:
         own_tolerances=", ".join(tolerances),
         unrolled=adjoint.steps if isinstance(adjoint, Unrolled) else None,
         points=0 if own else static.points,
+        tags=getattr(static.linear_solver, "words", ""),
         excess=problem.excess,
     )
 
