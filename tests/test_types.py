@@ -83,6 +83,7 @@ sol = ix.root(
     error_estimate=True,
     history=True,
     progress=False,
+    callback=print,
     throw=False,
 )
 ix.fixed_point(F, 0.5, 1.0, solver=ix.Auto(), adjoint=ix.Unrolled(3))
@@ -174,6 +175,7 @@ ix.root(F, 0.5, 1.0, tol=1e-3)  # No overloads
 ix.root(F, 0.5, 1.0, maxiter=3)  # No overloads
 ix.root(F, 0.5, args=(1.0,))  # No overloads
 ix.root(F, 0.5, 1.0, max_steps=1e3)  # to parameter "max_steps"
+ix.root(F, 0.5, 1.0, callback=3)  # to parameter "callback"
 ix.root(0.5, F)  # to parameter "F"
 ix.root(F)  # No overloads
 ix.root(F, 0.5, 1.0).value  # "value" is unknown

@@ -84,20 +84,20 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
       `plot_convergence` draws it; of a solve that fails it is there under `throw=False`.
     - `progress`: whether to show a bar on stderr, which is full when the residual meets the tolerance. Works inside
       `jit`; under `vmap` it shows the worst lane. Needs the extra `cli`.
+    - `callback`: a function that is called with each evaluation, a record with `x`, `nfev`, `residual` and `error` (in
+      units of the tolerance); `print` will do. Give the same function each time: another one is compiled anew.
     - `throw`: whether a failure raises. If not, it is in `Solution.status`, and the derivative is NaN. Inside `jit` the
       check is a callback behind a branch. It costs next to nothing (`docs/fast.md`), but is in the way of export, of
       persistent compilation caches, of `shard_map`, and of arrays that are split over devices or processes, of which an
-      error ends one and leaves the others waiting (`sweep` sees to that); there use `throw=False` and look at
-      `Solution.success`.
+      error ends one and leaves the others waiting (`sweep` sees to that); use `throw=False` and `Solution.success`.
 
     **Returns:** a `Solution`.
 
     **Raises:** `ConvergenceError` if the solve, or its derivative, fails (inside `jit`: JAX's runtime error with the
     same text); `ValueError` or `TypeError` for wrong arguments; `TypeError` for a derivative that F has not.
 
-    **Cost:** `Solution.nfev` evaluations of F, one more each for `aux` and for `error_estimate`, and for each tangent
-    or cotangent one linear solve with I − ∂F/∂x, two without a matrix (`Implicit`). Memory does not depend on the
-    number of iterations.
+    **Cost:** `Solution.nfev` evaluations of F, one more each for `aux` and `error_estimate`, for each tangent or
+    cotangent one linear solve with I − ∂F/∂x, two without a matrix (`Implicit`); no memory for the iterations.
 
     **Fails:** where I − ∂F/∂x is singular (see `constraint`), where F jumps across the diagonal, or where it is not
     finite near x0.

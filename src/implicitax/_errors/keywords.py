@@ -238,10 +238,21 @@ def lacks_option(caller: str, solver: Any, name: str, options: dict[str, Any]) -
     )
 
 
-def check_watch(caller: str, history: Any, progress: Any, ours: bool) -> None:
-    """Whether the iterations can be looked at; `ours` if they run in our loop."""
-    for name, value in (("history", history), ("progress", progress)):
-        if not isinstance(value, bool | np.bool_):
+def check_watch(caller: str, asked: tuple[Any, Any, Any], ours: bool) -> None:
+    """Whether the iterations can be looked at, by `history`, `progress`, `callback`; `ours` if they run in our loop."""
+    progress, callback = asked[1:]
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            mistake(
+                f"{caller}(callback=...)",
+                "a function of one record, which has `x`, `nfev`, `residual` and `error`",
+                named(callback),
+                "It is called with each evaluation of F.",
+                "Write for instance `callback=print`.",
+            )
+        )
+    for name, value in zip(("history", "progress", "callback"), asked):
+        if name != "callback" and not isinstance(value, bool | np.bool_):
             raise TypeError(
                 mistake(
                     f"{caller}({name}=...)",
@@ -255,8 +266,8 @@ def check_watch(caller: str, history: Any, progress: Any, ours: bool) -> None:
             raise ValueError(
                 mistake(
                     f"{caller}({name}=...)",
-                    "False with this `solver` or `adjoint`",
-                    "True",
+                    f"{'none' if name == 'callback' else False} with this `solver` or `adjoint`",
+                    named(value),
                     "Its iterations run in a loop of its own, in which implicitax sees nothing.",
                     "Leave it out, or use a solver of implicitax and `ix.Implicit()`.",
                 )

@@ -29,8 +29,8 @@ _TAGS = Word(
     "Write for instance `adjoint=ix.Implicit(lineax.CG(1e-10, 1e-10), tags=lineax.positive_semidefinite_tag)`.",
 )
 _WATCH = Word(
-    "What happens on the way is recorded by `history=True`, and shown by `progress=True`.",
-    "Use one of these in `ix.fixed_point` or `ix.root`.",
+    "What happens on the way is told to `callback`, recorded by `history=True`, and shown by `progress=True`.",
+    "Use one of these in `ix.fixed_point` or `ix.root`, `callback=print` for instance.",
 )
 _METHOD = Word("That is an argument of a method.", "Write for instance `solver=ix.Anderson(memory=5)`.")
 _DAMPING = Word("That is an argument of a method.", "Write for instance `solver=ix.Picard(damping=0.5)`.")
@@ -60,7 +60,7 @@ _KEYWORDS = {
     **dict.fromkeys(("bracket", "lower", "upper", "lb", "ub"), _BOUNDS),
     **dict.fromkeys(("jac_sparsity", "band", "lband", "uband"), _SPARSITY),
     **dict.fromkeys(("linear_solver", "implicit_diff_solve", "linear_solve", "solve"), _LINEAR),
-    **dict.fromkeys(("callback", "verbose", "disp", "print_steps", "verbosity"), _WATCH),
+    **dict.fromkeys(("verbose", "disp", "print_steps", "verbosity"), _WATCH),
     **dict.fromkeys(("history_size", "memory", "mixing_frequency", "restarts", "m"), _METHOD),
     **dict.fromkeys(("damping", "beta", "relaxation", "mixing", "damping_factor"), _DAMPING),
     **dict.fromkeys(("implicit_diff", "unroll", "unroll_loop", "backward_solver"), _UNROLL),
@@ -91,6 +91,7 @@ def counterpart(caller: str, name: str, known: tuple[str, ...]) -> Word:
         "adjoint",
         "error_estimate",
         "options",
+        "callback",
     ):
         word = _OF_SOLVES
     if word is None:

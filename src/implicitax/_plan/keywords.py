@@ -68,6 +68,7 @@ class KeywordsButAux(_SharedButAux, _Batch, total=False):
 
     history: bool
     progress: bool
+    callback: Callable[[Any], Any] | None
 
 
 class Keywords(SharedKeywords, KeywordsButAux, total=False):
@@ -90,6 +91,7 @@ _DEFAULTS: dict[str, Any] = {  # in the order in which they are shown
     "error_estimate": False,
     "history": False,
     "progress": False,
+    "callback": None,
     "throw": True,
 }
 

@@ -67,7 +67,7 @@ def decide(problem: Problem, wanted: Wanted, structure: _linear.Structure | None
     exact = linear_solver if isinstance(adjoint, Implicit) else chosen
     default = max(solver.default_max_steps, later.default_max_steps if later else 0) if ours else FOREIGN_STEPS
     max_steps = default if wanted.max_steps is None else check.check_max_steps(caller, wanted.max_steps)
-    check.check_watch(caller, wanted.history, wanted.progress, ours and not unrolled)
+    check.check_watch(caller, (wanted.history, wanted.progress, wanted.callback), ours and not unrolled)
     return Options(
         solver=solver,
         auto=chosen_for_user,
@@ -83,7 +83,7 @@ def decide(problem: Problem, wanted: Wanted, structure: _linear.Structure | None
         attempt=auto.first_attempt(problem, solver, max_steps),
         later=later,
         points=min(auto.POINTS, max_steps) if chosen_for_user else 0,
-        watch=Watch(caller, max_steps, bool(wanted.history), bool(wanted.progress)),
+        watch=Watch(caller, max_steps, bool(wanted.history), bool(wanted.progress), wanted.callback, problem.state),
     )
 
 
