@@ -703,3 +703,74 @@ OPTIONS = {
 def test_wrong_options(name):
     keywords, text = OPTIONS[name]
     assert text in text_of(lambda: ix.root(cube, 1.0, 8.0, **keywords), (TypeError, ValueError))
+
+
+# The usual mistakes --------------------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "a method's tolerance": (
+        lambda: ix.Newton(rtol=1e-8),
+        "`Newton(rtol=...)`: expected one of the arguments linear_solver, got the argument rtol. That is a keyword of "
+        "the call, not of what solves it. Write `ix.root(R, x0, solver=ix.Newton(...), rtol=1e-8)`.",
+    ),
+    "a method's limit": (lambda: ix.Picard(0.5, maxiter=3), "`ix.root(R, x0, solver=ix.Picard(...), max_steps=200)`"),
+    "the memory": (lambda: ix.Anderson(m=5), "How much is kept is `memory`."),
+    "the damping": (lambda: ix.Picard(beta=0.5), "It is `damping`, in (0, 1]."),
+    "no damping": (lambda: ix.Newton(beta=0.5), "`Newton(beta=...)`: expected one of the arguments linear_solver"),
+    "no argument": (lambda: ix.Auto(depth=5), "`Auto(depth=...)`: expected no argument, got the argument depth."),
+    "an adjoint's solver": (lambda: ix.Implicit(solve=lx.LU()), "What solves with A is `linear_solver`."),
+    "a misspelt argument": (lambda: ix.Unrolled(step=3), "Perhaps `steps` is meant."),
+    "unpacked": (
+        lambda: (lambda x, info: x)(*ix.fixed_point(F, 0.5, 1.0)),
+        "A `Solution` is no tuple: the solution is",
+    ),
+    "a dict": (lambda: ix.fixed_point(F, 0.5, 1.0)["x"], "A `Solution` is no dict: write `sol.x`."),
+    "a dict, fun": (lambda: ix.fixed_point(F, 0.5, 1.0)["fun"], "is `residual`"),
+    "the guess of a layer": (lambda: ix.FixedPointLayer(F)(1.0), "x0 by its name: `layer(*args, x0=x0)`"),
+    "a list of numbers": (lambda: ix.root(lambda x: x**2 - 2, [1.0, 2.0]), "For one array give `jnp.array(x0)`."),
+    "a list for an array": (
+        lambda: ix.root(lambda x: jnp.stack([x[0] - 1, x[1] - 2]), [1.0, 2.0]),
+        "Or give x0 as one array: `jnp.array(x0)`.",
+    ),
+    "a comparison": (
+        lambda: ix.root(lambda x: x == 1, 1.0),
+        "expected float64[] at x0, got bool[]. It is true or false. Return from R the difference of two sides",
+    ),
+    "text for a guess": (lambda: ix.fixed_point(F, "1.0", 1.0), "at least one number to solve for, got a Python str"),
+    "an argument by its name": (
+        lambda: ix.fixed_point(F, 0.5, a=1.0),
+        "what F reads goes into `*args`, without its name",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_usual_mistake(name):
+    call, words = MISTAKES[name]
+    assert words in text_of(call, (TypeError, ValueError))
+
+
+NAMES = {
+    "root_find": "`ix.root(R, x0)`",
+    "FixedPointIteration": "with `solver=ix.Picard()` the same iteration",
+    "Bisection": "`ix.root(R, x0, bounds=(lower, upper))`",
+    "RecursiveCheckpointAdjoint": "`ix.Unrolled(steps)`",
+    "fixed_piont": "perhaps `ix.fixed_point`",
+    "xyzzy": "implicitax has no `xyzzy`.",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_of_another_library(name):
+    text = text_of(lambda: getattr(ix, name), AttributeError)
+    assert text.startswith(f"implicitax has no `{name}`")
+    assert NAMES[name] in text
+    assert not hasattr(ix, name)
+
+
+def test_a_method_from_outside_may_have_what_arguments_it_likes():
+    class Mine(ix.Picard):
+        def __init__(self, factor, **rest):
+            super().__init__(damping=factor)
+
+    assert Mine(factor=0.5, anything=3).damping == 0.5

@@ -1,6 +1,7 @@
 """The implicit derivative for somebody else's solver."""
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -92,11 +93,12 @@ def _decorate(call: Call, wanted: Wanted, *solver: Any) -> Any:
 
 def _decorated(call: Call, wanted: Wanted, solver: Solver) -> Solver:
     @functools.wraps(solver)
-    def solve(x0: PyTree, *args: Any) -> PyTree:
+    def solve(*given: Any, **named: Any) -> PyTree:
         """What the solver returns, judged, with its derivative."""
-        x = _run_opaque(call.caller, solver, x0, args)
+        (x0, *args), own = _by_position(solver, given, named)
+        x = _run_opaque(call.caller, own, x0, tuple(args))
         try:
-            hoisted = hoist(call._replace(x0=x, args=args, constraint=wanted.constraint))
+            hoisted = hoist(call._replace(x0=x, args=tuple(args), constraint=wanted.constraint))
         except Exception as error:
             note_returned(call.function, error, x, x0)
             raise
@@ -106,6 +108,15 @@ def _decorated(call: Call, wanted: Wanted, solver: Solver) -> Solver:
         return conclude(hoisted, program, found).x
 
     return solve
+
+
+def _by_position(solver: Solver, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], Solver]:
+    """The arguments that F has too, in their order; what has a keyword only is for the solver alone."""
+    if given and not named:
+        return given, solver
+    bound = inspect.signature(solver).bind(*given, **named)
+    bound.apply_defaults()
+    return bound.args, functools.partial(solver, **bound.kwargs)
 
 
 def _judge(job: Job, inputs: Inputs) -> Found:

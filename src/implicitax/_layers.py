@@ -56,7 +56,7 @@ class _Layer(eqx.Module, Generic[X]):
                     "an initial guess",
                     "none",
                     "The layer was made without `init` and without `init_fn`, and was called without x0.",
-                    "Give one of the three.",
+                    "Give one of the three, x0 by its name: `layer(*args, x0=x0)`.",
                 )
             )
         return solve(Call(kind, type(self).__name__, function, x0, args), self.keywords.values)

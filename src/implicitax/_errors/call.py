@@ -134,6 +134,8 @@ def cannot_call(called: Function, F: Any, error: TypeError, x0: Any, args: tuple
         return TypeError(mistake(called.argument, expected, got, *((one, star) if packed else (cause, remedy))))
     if packed:
         error.add_note(f"`{caller}`: {one} {star}")
+    if isinstance(x0, list | tuple) and type(x0).__name__ in str(error):
+        error.add_note(f"`{caller}`: x is {describe(x0)}, as x0 is. For one array give `jnp.array(x0)`.")
     return error
 
 

@@ -72,6 +72,9 @@ def _check_leaf(called: Function, path: str, got: Any, want: Any) -> None:
                 f"Make {function} return the shape of x0, or give x0 the shape that {function} returns.",
             )
         )
+    if _kind(got) == "b":
+        remedy = f"Return from {function} the difference of two sides, not a comparison."
+        raise TypeError(mistake(where, f"{describe(want)} at {path}", describe(got), "It is true or false.", remedy))
     if (got.dtype != want.dtype and called.letter == "F") or _kind(got) != _kind(want):
         raise TypeError(
             mistake(
@@ -178,9 +181,15 @@ def _check_structure(called: Function, out: Any, x0: Any) -> None:
             f"{in_words(out)} ({difference(x0, out, 'x0', f'the output of {function}')})",
             f"In {called.formula} the output has the structure of the state; a forgotten entry, a list for a tuple, or "
             "an auxiliary output without has_aux=True is the usual cause.",
-            f"Return from {function} the same containers as x0.",
+            f"Return from {function} the same containers as x0." + _as_array(out, x0),
         )
     )
+
+
+def _as_array(out: Any, x0: Any) -> str:
+    """What to write where numbers were given in a list, as SciPy takes them."""
+    numbers = isinstance(x0, list | tuple) and all(np.shape(leaf) == () for leaf in jax.tree.leaves(x0))
+    return " Or give x0 as one array: `jnp.array(x0)`." if numbers and getattr(out, "shape", None) == (len(x0),) else ""
 
 
 def _depends(jaxpr: Any, num_x: int) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._tree import dtype_of, is_array, path_names
+from .._tree import dtype_of, is_array, is_unknown, path_names
 
 _LEAVES = 5  # that are named
 _LONG = 100  # letters
@@ -39,7 +39,7 @@ def in_words(tree: Any, root: str = "x") -> str:
         return "None"
     paths = path_names(tree, root)
     if paths == [root]:
-        return "one number or array"
+        return "one number or array" if is_unknown(tree) or hasattr(tree, "shape") else describe(tree)
     return f"a {type(tree).__name__} with {_few(paths) or 'no leaves'}"
 
 

@@ -1,6 +1,7 @@
 """What can be wrong with the numbers of a solve: tolerances and bounds; and with the arguments of methods."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 
 from .._tree import is_dynamic, path_names
+from . import words
 from .raising import mistake
 from .trees import difference, in_words, named, prefix_difference
 
@@ -131,6 +133,23 @@ def _is_real(leaf: Any) -> bool:
 
 
 # Of methods and adjoints --------------------------------------------------------------------------------------------
+
+
+def check_arguments(cls: type, given: Iterable[str]) -> None:
+    """Whether a method, or an adjoint, has arguments of these names."""
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    owner, known = cls.__name__, tuple(p.name for p in parameters if p.name != "self")
+    free = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for name in given:
+        if name not in known and not free:
+            raise TypeError(
+                mistake(
+                    f"{owner}({name}=...)",
+                    f"one of the arguments {', '.join(known)}" if known else "no argument",
+                    f"the argument {name}",
+                    *words.argument(owner, name, known),
+                ).strip()
+            )
 
 
 def check_damping(owner: str, damping: Any, cause: str) -> None:

@@ -97,7 +97,7 @@ def counterpart(caller: str, name: str, known: tuple[str, ...]) -> Word:
     if word is None:
         close = difflib.get_close_matches(name, known, n=1)
         meant = f"Perhaps `{close[0]}` is meant." if close else "Look for a misspelt name."
-        word = Word("They are those of `fixed_point`; what F reads goes into `*args`.", meant)
+        word = Word("They are those of `fixed_point`; what F reads goes into `*args`, without its name.", meant)
     F = "R" if "root" in caller or "Root" in caller else "F"
     then = "x0, *args"
     if caller.startswith("custom"):
@@ -105,6 +105,30 @@ def counterpart(caller: str, name: str, known: tuple[str, ...]) -> Word:
     if caller.endswith("Layer"):
         then = "init=x0)(*args"
     return Word(*(part.format(caller=caller, F=F, then=then) for part in word))
+
+
+_OF_THE_CALL = "That is a keyword of the call, not of what solves it."
+_ARGUMENTS = {
+    **dict.fromkeys(
+        ("rtol", "atol", "tol"), Word(_OF_THE_CALL, "Write `ix.root(R, x0, solver=ix.{owner}(...), rtol=1e-8)`.")
+    ),
+    **dict.fromkeys(
+        ("max_steps", "maxiter", "max_iter"),
+        Word(_OF_THE_CALL, "Write `ix.root(R, x0, solver=ix.{owner}(...), max_steps=200)`."),
+    ),
+    **dict.fromkeys(("m", "history_size", "history_length", "depth"), Word("How much is kept is `memory`.", "")),
+    **dict.fromkeys(("beta", "relaxation", "mixing", "step_size", "alpha"), Word("It is `damping`, in (0, 1].", "")),
+    **dict.fromkeys(("solver", "solve", "linsolve"), Word("What solves with A is `linear_solver`.", "")),
+}
+
+
+def argument(owner: str, name: str, known: tuple[str, ...]) -> Word:
+    """What an argument is called that a method or an adjoint has not."""
+    word = _ARGUMENTS.get(name)
+    if word is None or (not word.write and not any(f"`{field}`" in word.means for field in known)):
+        close = difflib.get_close_matches(name, known, n=1)
+        word = Word("It is none of them.", f"Perhaps `{close[0]}` is meant." if close else "Leave it out.")
+    return Word(*(part.format(owner=owner) for part in word))
 
 
 _INSTEAD = {
@@ -134,6 +158,36 @@ def attribute(name: str, known: tuple[str, ...]) -> str:
     instead = _INSTEAD.get(name)
     hint = f": {instead}" if instead else f". It has {', '.join(f'`{field}`' for field in known)}"
     return f"A `Solution` has no `{name}`{hint}."
+
+
+def item(key: Any) -> str:
+    """The text of an error about an entry of a `Solution`."""
+    if isinstance(key, str):
+        instead = _INSTEAD.get(key)
+        return f"A `Solution` is no dict: write `sol.{key}`." if instead is None else attribute(key, ())
+    return "A `Solution` is no tuple: the solution is `sol.x`, and how it ended `sol.status`, in words `sol.message`."
+
+
+_NAMES = {
+    **dict.fromkeys(("root_find", "find_root", "fsolve", "solve", "RootFind", "ScipyRootFinding"), "`ix.root(R, x0)`"),
+    **dict.fromkeys(("fixed_point_iteration", "FixedPoint"), "`ix.fixed_point(F, x0)`"),
+    "FixedPointIteration": "`ix.fixed_point(F, x0)`, with `solver=ix.Picard()` the same iteration",
+    **dict.fromkeys(("AndersonAcceleration", "AndersonCD"), "`solver=ix.Anderson()`"),
+    **dict.fromkeys(("Bisection", "bisect", "brentq", "Brent"), "`ix.root(R, x0, bounds=(lower, upper))`"),
+    **dict.fromkeys(("LevenbergMarquardt", "Dogleg", "GaussNewton"), "`solver=ix.Ladder()`, or those of Optimistix"),
+    **dict.fromkeys(("least_squares", "minimise", "minimize"), "not here: use Optimistix"),
+    **dict.fromkeys(("implicit_diff", "custom_vjp", "custom_jvp"), "`ix.custom_fixed_point` or `ix.custom_root`"),
+    **dict.fromkeys(("ImplicitAdjoint",), "`ix.Implicit()`"),
+    **dict.fromkeys(("RecursiveCheckpointAdjoint",), "`ix.Unrolled(steps)`"),
+    **dict.fromkeys(("CG", "GMRES", "LU", "QR", "BiCGStab"), "Lineax's, as in `ix.Implicit(lineax.LU())`"),
+}
+
+
+def module_attribute(name: str, known: list[str]) -> str:
+    """The text of an error about a name that the package has not."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = _NAMES.get(name) or (f"perhaps `ix.{close[0]}`" if close else "")
+    return f"implicitax has no `{name}`" + (f": {hint}." if hint else ".")
 
 
 _SOLVERS = {

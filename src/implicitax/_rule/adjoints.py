@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 import equinox as eqx
 import lineax as lx
 
-from .._errors.values import check_choice, check_count, check_linear_solver, check_tags
+from .._errors.values import check_arguments, check_choice, check_count, check_linear_solver, check_tags
 from .._linear import TAGS, NeumannSeries, asked_for
 
 
@@ -13,6 +13,11 @@ class AbstractAdjoint(eqx.Module):
     """How a solution is differentiated. Under every adjoint x0 has the derivative 0."""
 
     kinds: ClassVar[tuple[str, ...]] = ("fixed_point", "root")  # of problems
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Any:
+        if keywords:
+            check_arguments(cls, keywords)
+        return super().__new__(cls)
 
 
 class Implicit(AbstractAdjoint):

@@ -86,6 +86,9 @@ class Solution(eqx.Module, Generic[X, Aux]):
         def __getattr__(self, name: str) -> Any:
             raise AttributeError(words.attribute(name, _NAMES))
 
+        def __getitem__(self, key: Any) -> Any:  # by which Python unpacks, too
+            raise TypeError(words.item(key))
+
     def __repr__(self) -> str:
         return show.as_text(self._parts)
 
