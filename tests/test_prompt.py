@@ -327,6 +327,11 @@ CALLS = {
         lambda: ix.fixed_point(F, 0.5, 1.0, 2.0),
         "`fixed_point(F=...)`: expected a function of x and 2 more, got one of (x, a).",
     ),
+    "too many for a layer": (
+        lambda: ix.FixedPointLayer(F, 0.5)(1.0, 2.0),
+        "`FixedPointLayer(F=...)`: expected a function of x and 2 more, got one of (x, a). F is called with x, and "
+        "then with the arguments given besides x0, one by one. Call `layer(*args, x0=x0)` with as many as F takes",
+    ),
     "no function for the solver": (
         lambda: ix.custom_root(lambda x0, a: x0)(1.0, 2.0),
         "`custom_root(R)(solve)`: expected one solver(x0, *args), got a Python float, a Python float. Perhaps "

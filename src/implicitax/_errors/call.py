@@ -27,6 +27,13 @@ class Function(NamedTuple):
     def argument(self) -> str:
         return f"{self.caller}({self.letter}=...)"
 
+    @property
+    def call(self) -> str:
+        """How what solves it is called with the arguments of F."""
+        if self.caller.endswith("Layer"):
+            return "layer(*args, x0=x0)"
+        return "solve(x0, *args)" if self.caller.startswith("custom") else f"{self.caller}({self.letter}, x0, *args)"
+
 
 def check_callable(called: Function, F: Any) -> None:
     if not callable(F):
@@ -120,7 +127,7 @@ def cannot_call(called: Function, F: Any, error: TypeError, x0: Any, args: tuple
     caller, function = called.caller, called.letter
     packed = len(args) == 1 and isinstance(args[0], tuple | list)
     one = f"One argument is given besides x, {describe(args[0]) if packed else ''}, which {function} gets as it is."
-    star = f"Call `{caller}({function}, x0, *args)`, with the star, or one by one."
+    star = f"Call `{called.call}`, with the star, or one by one."
     try:
         signature = inspect.signature(F)
     except (TypeError, ValueError):
@@ -128,8 +135,8 @@ def cannot_call(called: Function, F: Any, error: TypeError, x0: Any, args: tuple
     try:
         signature.bind(x0, *args)
     except TypeError:
-        cause = f"{function} is called with x, and then with all that follows x0, one by one."
-        remedy = f"Call `{caller}({function}, x0, *args)` with as many as {function} takes besides x."
+        cause = f"{function} is called with x, and then with the arguments given besides x0, one by one."
+        remedy = f"Call `{called.call}` with as many as {function} takes besides x."
         expected, got = f"a function of x and {len(args)} more", f"one of {signature}"
         return TypeError(mistake(called.argument, expected, got, *((one, star) if packed else (cause, remedy))))
     if packed:

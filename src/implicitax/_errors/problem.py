@@ -31,7 +31,7 @@ def check_conditions(called: Function, returned: Any) -> None:
 def check_output(called: Function, returned: Any, x0: Any, state: Layout, x_struct: Any) -> None:
     """Whether F gives back what it was given: the same structure, shapes and dtypes."""
     _check_structure(called, returned, x0)
-    given = jax.tree.unflatten(jax.tree.structure(x0), _structs(state, x_struct))
+    given = jax.tree.unflatten(jax.tree.structure(x0), structs(state, x_struct))
     for path, leaf, want in zip(path_names(x0), jax.tree.leaves(returned), jax.tree.leaves(given, is_leaf=_is_struct)):
         if want is not None and _is_struct(want):
             _check_leaf(called, path, leaf, want)
@@ -155,7 +155,7 @@ def _is_struct(leaf: Any) -> bool:
     return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _structs(state: Layout, x_struct: Any) -> list[Any]:
+def structs(state: Layout, x_struct: Any) -> list[Any]:
     """One struct a leaf of x0 (complex again), the static leaf itself where it is not an array."""
     real, pairs, out = iter(x_struct), iter(state.complex_), []
     for leaf in state.static:

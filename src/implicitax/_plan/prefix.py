@@ -5,6 +5,7 @@ from typing import Any
 import jax
 
 from .._errors import values as check
+from .._errors.problem import structs
 from .._problem import Problem
 
 
@@ -14,7 +15,8 @@ def spread(problem: Problem, argument: str, noun: str, value: Any) -> tuple[Any,
     try:
         spread = jax.tree.map(lambda leaf, below: [leaf] * len(jax.tree.leaves(below)), value, places)
     except ValueError as error:
-        raise check.wrong_prefix(argument, noun, places, value) from error
+        x0 = jax.tree.unflatten(problem.state.treedef, structs(problem.state, problem.x_struct))
+        raise check.wrong_prefix(argument, noun, x0, value) from error
     values = problem.state.repeat(jax.tree.leaves(spread))
     for path, struct, leaf in zip(problem.paths, problem.x_struct, values):
         check.check_broadcast(argument, noun, path, leaf, struct)

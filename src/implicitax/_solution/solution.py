@@ -34,6 +34,9 @@ class History(eqx.Module):
 class Solution(eqx.Module, Generic[X, Aux]):
     """The result of `fixed_point` or `root`. Under `vmap` every field has the lanes as leading axes.
 
+    At the prompt and in a notebook it shows itself: how it ended, x, the residual, the iterations, what was used; of
+    lanes and rows how many ended how, and the worst. To a type checker it is a `Solution[X, Aux]`, X the type of x0.
+
     - `x`: the solution, a pytree like x0. The only field, with `aux`, that has a derivative.
     - `success`: whether the residual, recomputed at `x`, meets the tolerance.
     - `status`: an int32, see `Status`.
