@@ -301,6 +301,12 @@ TAGS = {
 }
 
 
+def test_steps_are_taken_by_a_general_solver():
+    text = r"^`Newton\(linear_solver=...\)`: expected a linear solver for general matrices, got CG\(.*`ix.Implicit"
+    with pytest.raises(ValueError, match=text):
+        ix.Newton(lx.CG(1e-9, 1e-9))
+
+
 @pytest.mark.parametrize("name", TAGS)
 def test_wrong_tags(name):
     make, text = TAGS[name]

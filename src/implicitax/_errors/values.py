@@ -232,6 +232,20 @@ def check_preconditioned(returned: Any, v: Any) -> None:
         )
 
 
+def check_general(owner: str, linear_solver: Any, asks: bool) -> None:
+    """Whether it is for general matrices; `asks`: to be told of what form A is."""
+    if asks:
+        raise ValueError(
+            mistake(
+                f"{owner}(linear_solver=...)",
+                "a linear solver for general matrices",
+                repr(linear_solver),
+                "Steps have to be found wherever x is, of whatever form A is there.",
+                "Use `lineax.BiCGStab`; the derivative may have this one: `ix.Implicit(linear_solver, tags=...)`.",
+            )
+        )
+
+
 def check_tags(
     owner: str, linear_solver: Any, tags: frozenset[Any], known: tuple[object, ...], asked: tuple[object, ...]
 ) -> None:
