@@ -107,3 +107,22 @@ def test_adjoint_and_linear_solver_can_be_chosen():
     one = ix.custom_fixed_point(reference, adjoint=ix.OneStep())(lambda x0, a, b: with_scipy(np.asarray(x0), a, b))
     x = closed_form(12.0, 2.5)[0]
     close(jax.jacrev(lambda a: one(X0, a, 2.5))(12.0), jax.jacfwd(lambda a: reference(jnp.asarray(x), a, 2.5))(12.0))
+
+
+def test_what_is_decorated_takes_its_arguments_by_name():
+    @ix.custom_root(lambda x, a, b: x**2 - a * b)
+    def solve(x0, a, b=3.0, *, verbose=False):
+        called.append(verbose)
+        return jnp.sqrt(a * b)
+
+    called: list[bool] = []
+    exact = 3 / (2 * np.sqrt(6))
+    assert np.allclose(jax.grad(lambda a: solve(1.0, a, b=3.0))(2.0), exact)
+    assert np.allclose(jax.grad(lambda a: solve(x0=1.0, b=3.0, a=a, verbose=True))(2.0), exact)
+    assert np.allclose(jax.grad(lambda a: solve(1.0, a=a))(2.0), exact)
+    assert np.allclose(jax.jit(jax.grad(lambda b: solve(1.0, 2.0, b=b)))(3.0), 2 / (2 * np.sqrt(6)))
+    assert called == [False, True, False, False]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'c'"):
+        solve(1.0, 2.0, c=3.0)
+    with pytest.raises(TypeError, match="missing a required argument: 'x0'"):
+        solve()

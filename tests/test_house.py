@@ -31,8 +31,8 @@ ROOMS = (
 # And so it is inside a room, in which the files are in this order; `__init__` comes last, and only hands names on.
 FILES = {
     "_tree": ("arithmetic", "layout"),
-    "_errors": ("raising", "problem", "keywords", "values", "sparsity", "sweep"),
-    "_solution": ("status", "advice", "summary", "solution"),
+    "_errors": ("raising", "words", "trees", "call", "problem", "keywords", "values", "sparsity", "sweep"),
+    "_solution": ("status", "advice", "summary", "show", "solution"),
     "_problem": (
         *("constraint", "overdetermined", "slopes"),
         *(f"pattern.{file}" for file in ("pattern", "colour", "names", "indexing", "moves", "values", "dependence")),
@@ -45,7 +45,7 @@ FILES = {
     "_linear": (
         *("dense", "small_lu", "sparse", "blocks", "tridiagonal", "block_tridiagonal", "banded"),
         *("elimination", "sparse_lu", "forms", "assemble", "trust", "structure"),
-        *("neumann", "gmres", "krylov", "linearise", "solve"),
+        *("neumann", "gmres", "krylov", "linearise", "tagged", "solve"),
     ),
     "_methods": (
         *("contract", "picard", "settings", "anderson", "bracket", "broyden", "squarem", "newton", "newton_krylov"),
@@ -56,7 +56,7 @@ FILES = {
         *("persist", "judge", "attempt"),
     ),
     "_rule": ("adjoints", "rows", "conditions", "block", "system", "implicit", "attach"),
-    "_plan": ("keywords", "auto", "plan", "limits"),
+    "_plan": ("keywords", "typed", "prefix", "auto", "plan", "limits"),
     "_sweep": ("lanes", "chunks", "sweep"),
     "_diagnose": (
         *("convergence", "record", "problem", "picard", "local", "gradient", "cost"),

@@ -136,3 +136,179 @@ def test_a_multiple_of_the_identity(n):
     sol = ix.root(lambda x: 2 * x - 1, jnp.zeros(n), solver=ix.Newton(), error_estimate=True)
     np.testing.assert_allclose(sol.x, 0.5, rtol=1e-12)
     assert float(sol.error) < 1e-9
+
+
+# Solvers for a certain form, of which `tags` say that A has it -------------------------------------------------------
+
+DEFINITE = lx.positive_semidefinite_tag
+N = 12
+LAPLACE = 2 * np.eye(N) - np.eye(N, k=1) - np.eye(N, k=-1)
+COUPLED = np.random.default_rng(3).normal(size=(N, N)) + 6 * np.eye(N)
+LOWER = np.tril(COUPLED)
+PARAMETERS = np.linspace(1, 2, N)
+
+
+def tagged_root(matrix, adjoint, units=1.0, sign=1):
+    """The solution of M x + x³ = a as a function of a, in units of the unknowns."""
+    R = lambda x, a: sign * (matrix @ (x / units) + (x / units) ** 3 - a) / units
+    return lambda a: ix.root(R, units * jnp.ones(N), a, adjoint=adjoint).x
+
+
+def both_modes(solve):
+    a = jnp.asarray(PARAMETERS)
+    return np.asarray(jax.jacfwd(solve)(a)), np.asarray(jax.jacrev(solve)(a))
+
+
+FORMS = {
+    "CG": (lx.CG(1e-12, 1e-12), DEFINITE, LAPLACE),
+    "Cholesky": (lx.Cholesky(), DEFINITE, LAPLACE),
+    "CG, several tags": (lx.CG(1e-12, 1e-12), (lx.symmetric_tag, DEFINITE), LAPLACE),
+    "Tridiagonal": (lx.Tridiagonal(), lx.tridiagonal_tag, LAPLACE),
+    "Diagonal": (lx.Diagonal(), lx.diagonal_tag, np.diag(PARAMETERS)),
+    "Triangular": (lx.Triangular(), lx.lower_triangular_tag, LOWER),
+    "general": (lx.BiCGStab(1e-12, 1e-12), DEFINITE, LAPLACE),
+    "dense": (lx.LU(), DEFINITE, LAPLACE),
+}
+
+
+@pytest.mark.parametrize("units", [1.0, 1e-15, 1e12])
+@pytest.mark.parametrize("name", FORMS)
+def test_a_solver_for_a_certain_form(name, units):
+    solver, tags, matrix = FORMS[name]
+    solve = tagged_root(matrix, ix.Implicit(solver, tags=tags), units)
+    x = np.asarray(solve(jnp.asarray(PARAMETERS))) / units
+    exact = units * np.linalg.inv(matrix + 3 * np.diag(x**2))
+    for jacobian in both_modes(solve):
+        assert np.allclose(jacobian, exact, rtol=1e-8, atol=1e-8 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("solver", [lx.CG(1e-12, 1e-12), lx.Cholesky()], ids=lambda solver: type(solver).__name__)
+def test_a_negative_definite_matrix(solver):
+    solve = tagged_root(LAPLACE, ix.Implicit(solver, tags=lx.negative_semidefinite_tag), sign=-1)
+    exact = both_modes(tagged_root(LAPLACE, None))[0]
+    assert all(np.allclose(jacobian, exact, rtol=1e-8) for jacobian in both_modes(solve))
+
+
+@pytest.mark.parametrize("solver", [lx.CG(1e-12, 1e-12), lx.Cholesky()], ids=lambda solver: type(solver).__name__)
+def test_of_a_fixed_point_the_tags_are_those_of_one_minus_its_derivative(solver):
+    F = lambda x, a: x - 0.2 * (LAPLACE @ x + x**3 - a)
+    solve = lambda a: ix.fixed_point(F, jnp.ones(N), a, adjoint=ix.Implicit(solver, tags=DEFINITE)).x
+    exact = both_modes(tagged_root(LAPLACE, None))[0]
+    assert all(np.allclose(jacobian, exact, rtol=1e-8) for jacobian in both_modes(solve))
+    a = jnp.asarray(PARAMETERS)
+    second = lambda solve: jax.hessian(lambda a: solve(a)[0])(a)
+    assert np.allclose(second(solve), second(tagged_root(LAPLACE, None)), rtol=1e-6, atol=1e-9)
+
+
+def test_leaves_in_units_of_their_own_stay_symmetric():
+    """The gradient of an energy, by a displacement of 1e-6 and a pressure of 1e5."""
+    energy = lambda x, a: (
+        jnp.sum((x["u"] * 1e6) ** 2) / 2
+        + jnp.sum(x["p"] * 1e-5 * (x["u"] * 1e6)) / 4
+        + jnp.sum((x["p"] * 1e-5 - a) ** 2)
+    )
+    R = jax.grad(energy)
+    x0 = {"u": 1e-6 * jnp.ones(3), "p": 1e5 * jnp.ones(3)}
+    solve = lambda a, adjoint: ix.root(R, x0, a, adjoint=adjoint).x
+    tagged = ix.Implicit(lx.CG(1e-12, 1e-12), tags=DEFINITE)
+    ours, exact = (jax.jacrev(solve)(jnp.array([1.0, 2.0, 3.0]), adjoint) for adjoint in (tagged, None))
+    assert all(np.allclose(ours[name], exact[name], rtol=1e-8, atol=1e-9 * np.abs(exact[name]).max()) for name in exact)
+
+
+WRONG = {
+    "CG": (lx.CG(1e-12, 1e-12), DEFINITE, COUPLED),
+    "Cholesky": (lx.Cholesky(), DEFINITE, COUPLED),
+    "Tridiagonal": (lx.Tridiagonal(), lx.tridiagonal_tag, COUPLED),
+    "Diagonal": (lx.Diagonal(), lx.diagonal_tag, COUPLED),
+    "Triangular": (lx.Triangular(), lx.lower_triangular_tag, COUPLED),
+    "CG, indefinite": (lx.CG(1e-12, 1e-12), DEFINITE, LAPLACE - 2.1 * np.eye(N)),
+    "Cholesky, indefinite": (lx.Cholesky(), DEFINITE, LAPLACE - 6 * np.eye(N)),
+    "Cholesky, of the other sign": (lx.Cholesky(), lx.negative_semidefinite_tag, LAPLACE),
+}
+
+
+def attempt(mode, solve):
+    """The derivative, or None and the text of the error."""
+    try:
+        return mode(solve)(jnp.asarray(PARAMETERS)), ""
+    except ix.ConvergenceError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize("amount", [1e-1, 1e-3, 1e-5, 1e-7, 1e-9])
+@pytest.mark.parametrize("name", ["Cholesky", "CG", "Tridiagonal"])
+def test_a_tag_that_is_nearly_right_is_no_silent_wrong_answer(name, amount):
+    solver, tags, matrix = FORMS[name]
+    wrong = matrix + amount * np.triu(COUPLED, 2)
+    for mode in (jax.jacfwd, jax.jacrev):
+        ours, text = attempt(mode, tagged_root(wrong, ix.Implicit(solver, tags=tags)))
+        if ours is None:
+            assert "as `tags` say" in text
+            assert amount > 1e-9
+        else:
+            exact = mode(tagged_root(wrong, None))(jnp.asarray(PARAMETERS))
+            assert np.allclose(ours, exact, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_tag_is_found_out(name, mode):
+    solver, tags, matrix = WRONG[name]
+    ours, text = attempt(mode, tagged_root(matrix, ix.Implicit(solver, tags=tags)))
+    if ours is not None:  # conjugate gradients may be lucky where A is indefinite, and then the answer is one
+        assert name == "CG, indefinite"
+        assert np.allclose(ours, mode(tagged_root(matrix, None))(jnp.asarray(PARAMETERS)), rtol=1e-6)
+        return
+    words = "negative" if "other" in name else repr(tags).partition("_")[0]
+    assert f"Or ∂R/∂x is not {words}" in text
+    assert "holds whatever x is" not in text
+
+
+def test_without_throw_a_wrong_tag_gives_nan():
+    adjoint = ix.Implicit(lx.Cholesky(), tags=DEFINITE)
+    R = lambda x, a: COUPLED @ x + x**3 - a
+    solve = lambda a: ix.root(R, jnp.ones(N), a, adjoint=adjoint, throw=False).x.sum()
+    assert np.isnan(jax.grad(solve)(jnp.asarray(PARAMETERS))).all()
+
+
+def test_lanes_with_conjugate_gradients():
+    solve = tagged_root(LAPLACE, ix.Implicit(lx.CG(1e-12, 1e-12), tags=DEFINITE))
+    lanes = jnp.stack([jnp.asarray(PARAMETERS), 2 * jnp.asarray(PARAMETERS)])
+    grad = lambda solve: jax.vmap(jax.grad(lambda a: solve(a).sum()))(lanes)
+    assert np.allclose(grad(solve), grad(tagged_root(LAPLACE, None)), rtol=1e-8)
+
+
+def test_what_is_shown_of_tags():
+    sol = ix.root(lambda x: x**2 - 2, 1.0, adjoint=ix.Implicit(lx.CG(1e-9, 1e-9), tags=DEFINITE))
+    assert sol.linear_solver == "CG(rtol=1e-09, atol=1e-09), A positive semidefinite"
+
+
+TAGS = {
+    "none": (
+        lambda: ix.Implicit(lx.CG(1e-9, 1e-9)),
+        r"`Implicit\(linear_solver=lineax.CG\(...\), tags=...\)`: expected positive_semidefinite_tag or .*, got none\. "
+        r".*Add `tags=lineax.positive_semidefinite_tag`",
+    ),
+    "another": (
+        lambda: ix.Implicit(lx.Triangular(), tags=DEFINITE),
+        r"expected lower_triangular_tag or upper_triangular_tag, got positive_semidefinite_tag",
+    ),
+    "a name": (
+        lambda: ix.Implicit(lx.CG(1e-9, 1e-9), tags="spd"),
+        r"`Implicit\(tags=...\)`: expected tags of Lineax, .*, got 'spd'",
+    ),
+    "alone": (lambda: ix.Implicit(tags=DEFINITE), r"`Implicit\(tags=...\)`: expected none without a linear solver"),
+}
+
+
+def test_steps_are_taken_by_a_general_solver():
+    text = r"^`Newton\(linear_solver=...\)`: expected a linear solver for general matrices, got CG\(.*`ix.Implicit"
+    with pytest.raises(ValueError, match=text):
+        ix.Newton(lx.CG(1e-9, 1e-9))
+
+
+@pytest.mark.parametrize("name", TAGS)
+def test_wrong_tags(name):
+    make, text = TAGS[name]
+    with pytest.raises(ValueError, match=text):
+        make()

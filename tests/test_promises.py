@@ -717,7 +717,8 @@ MISTAKES = {
     ),
     "bounds of another structure": (
         lambda: ix.fixed_point(jnp.cos, 1.0, bounds=({"T": 0.0}, None)),
-        r"^`fixed_point\(bounds=\.\.\.\)`: expected one number, or a pytree prefix of x0, PyTreeDef\(\*\), got .*'T'",
+        r"^`fixed_point\(bounds=\.\.\.\)`: expected one number, or a pytree prefix of x0, which is one number or "
+        r"array, got \{'T': \*\} \(bounds is a dict, x0 float64\[\]\)",
     ),
     "tolerance of another shape": (
         lambda: ix.fixed_point(jnp.cos, jnp.ones(2), atol=np.ones(3)),

@@ -1,4 +1,4 @@
-"""`history=`, `progress=` and `plot_convergence`."""
+"""`history=`, `progress=`, `callback=` and `plot_convergence`."""
 
 import re
 import sys
@@ -112,6 +112,78 @@ def test_what_is_refused(name):
     for keywords in ({"solver": solver}, {"adjoint": ix.Unrolled(10)}):
         with pytest.raises(ValueError, match=rf"^`fixed_point\({name}=...\)`: expected False with this"):
             ix.fixed_point(slow, 3.0, 0.9, **keywords, **{name: True})
+
+
+def told(solve):
+    """What `solve(callback)` returns, and what the callback was told."""
+    seen = []
+    result = solve(seen.append)
+    jax.effects_barrier()
+    return result, seen
+
+
+def test_a_callback_is_told_of_each_evaluation():
+    F = lambda x: {"T": 1 + 0.9 * (x["T"] - 1)}
+    sol, seen = told(lambda tell: ix.fixed_point(F, {"T": 3.0}, solver=ix.Picard(), callback=tell))
+    assert [at.nfev for at in seen] == list(range(1, int(sol.nfev) + 1))
+    np.testing.assert_allclose([at.x["T"] for at in seen], 1 + 2 * 0.9 ** np.arange(len(seen)), rtol=1e-9)
+    np.testing.assert_allclose([at.residual for at in seen], 0.2 * 0.9 ** np.arange(len(seen)), rtol=1e-6)
+    assert seen[-1].error <= 1 < seen[-2].error
+    assert seen[-1].x["T"] == sol.x["T"]
+    assert str(seen[0]) == f"evaluation 1: max|residual| 0.2, {seen[0].error:.3g} tolerances"
+
+
+def test_print_is_a_callback(capfd):
+    ix.root(lambda x: x**2 - 2, 1.0, callback=print)
+    jax.effects_barrier()
+    assert capfd.readouterr().out.startswith("evaluation 1: max|residual| 1, ")
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.grad, lambda solve: jax.jit(jax.grad(solve))])
+def test_a_callback_inside_of_transformations(transform):
+    solve = lambda tell: transform(lambda a: ix.fixed_point(slow, 3.0, a, solver=ix.Picard(), callback=tell).x)(0.9)
+    _, seen = told(solve)
+    assert len(seen) == int(ix.fixed_point(slow, 3.0, 0.9, solver=ix.Picard()).nfev)
+
+
+def test_a_callback_of_lanes_and_of_rows():
+    a = jnp.array([0.5, 0.9])
+    one = lambda tell: jax.vmap(lambda a: ix.fixed_point(slow, 3.0, a, solver=ix.Picard(), callback=tell).x)
+    _, seen = told(lambda tell: one(tell)(a))
+    assert sorted(float(at.residual) for at in seen if at.nfev == 1) == pytest.approx([0.2, 1.0])
+    F = lambda x, a: 1 + a * (x - 1)
+    keywords = {"batch_axis": 1, "solver": ix.Picard()}
+    sol, seen = told(lambda tell: ix.fixed_point(F, jnp.full((3, 2), 3.0), a, callback=tell, **keywords))
+    assert seen[0].x.shape == (3, 2)
+    np.testing.assert_allclose(seen[0].residual, [1.0, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(seen[-1].x, sol.x)
+
+
+def test_a_callback_changes_nothing():
+    F = lambda x, b: jnp.tanh(jnp.array([[0.2, -0.9], [0.7, 0.1]]) @ x + b)
+    solve = lambda b, **keywords: ix.fixed_point(F, jnp.zeros(2), b, **keywords).x
+    b = jnp.array([0.3, 0.1])
+    (x, derivative), _ = told(lambda tell: (solve(b, callback=tell), jax.jacrev(lambda b: solve(b, callback=tell))(b)))
+    np.testing.assert_allclose(x, solve(b), rtol=1e-9)
+    np.testing.assert_allclose(derivative, jax.jacrev(solve)(b), rtol=1e-7)
+
+
+def test_the_same_callback_compiles_nothing_anew(caplog):
+    solve = lambda: ix.fixed_point(slow, 3.0, 0.7, callback=print)
+    solve()
+    with jax.log_compiles():
+        solve()
+    assert not [record for record in caplog.records if record.getMessage().startswith("Compiling")]
+
+
+def test_callbacks_that_are_refused():
+    with pytest.raises(
+        TypeError, match=r"^`fixed_point\(callback=...\)`: expected a function of one record, .*, got 3\."
+    ):
+        ix.fixed_point(slow, 3.0, 0.9, callback=3)
+    for keywords in ({"solver": optx.FixedPointIteration(1e-9, 1e-9)}, {"adjoint": ix.Unrolled(10)}):
+        with pytest.raises(ValueError, match=r"^`fixed_point\(callback=...\)`: expected none with this"):
+            ix.fixed_point(slow, 3.0, 0.9, **keywords, callback=print)
 
 
 def test_a_bar_needs_rich(monkeypatch):

@@ -1,8 +1,9 @@
 """The implicit derivative for somebody else's solver."""
 
 import functools
+import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import jax
 from jax.core import Tracer, eval_jaxpr
@@ -11,6 +12,7 @@ from typing_extensions import Unpack
 
 from . import _xla
 from ._errors import mistake, needs_value
+from ._errors.call import check_decorated, check_own_solver, note_returned
 from ._errors.keywords import check_never_unrolled
 from ._loop import Limits, judge
 from ._plan import JudgedKeywords, Wanted, complete, declares, rule_of, structure_of, tolerances
@@ -18,11 +20,14 @@ from ._problem import Call, Kind, hoist
 from ._rule import Found, Unrolled, frozen, settle
 from ._solve import Inputs, Job, compiled, conclude
 
-Solver = Callable[..., PyTree]
+P = ParamSpec("P")
+X = TypeVar("X")
+Solver: TypeAlias = Callable[..., PyTree]
+Decorator: TypeAlias = Callable[[Callable[P, X]], Callable[P, X]]  # what is decorated keeps its signature
 
 
 @declares(JudgedKeywords)
-def custom_fixed_point(F: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Callable[[Solver], Solver]:
+def custom_fixed_point(F: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Decorator[P, X]:
     """Gives your own solver of `x = F(x, *args)` the derivative of the implicit function theorem.
 
     A decorator for `solve(x0, *args) -> x`. Its body is never differentiated, so it may be any code: a loop, another
@@ -54,7 +59,7 @@ def custom_fixed_point(F: Callable[..., Any], **keywords: Unpack[JudgedKeywords]
 
 
 @declares(JudgedKeywords)
-def custom_root(R: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Callable[[Solver], Solver]:
+def custom_root(R: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Decorator[P, X]:
     """Gives your own solver of `R(x, *args) = 0` the derivative of the implicit function theorem.
 
     As `custom_fixed_point`; where R holds the parameters, make it at the call: `custom_root(R)(solve)(x0, *args)`.
@@ -73,25 +78,45 @@ def custom_root(R: Callable[..., Any], **keywords: Unpack[JudgedKeywords]) -> Ca
     return _decorator("root", R, keywords)
 
 
-def _decorator(kind: Kind, F: Any, keywords: JudgedKeywords) -> Callable[[Solver], Solver]:
+def _decorator(kind: Kind, F: Any, keywords: JudgedKeywords) -> Decorator[P, X]:
     call = Call(kind, f"custom_{kind}", F, None, ())
     wanted = complete(call.caller, keywords, JudgedKeywords)._replace(max_steps=0)
+    check_decorated(call.function, F)
     check_never_unrolled(call.caller, wanted.adjoint, isinstance(wanted.adjoint, Unrolled))
     return functools.partial(_decorate, call, wanted)
 
 
-def _decorate(call: Call, wanted: Wanted, solver: Solver) -> Solver:
+def _decorate(call: Call, wanted: Wanted, *solver: Any) -> Any:
+    check_own_solver(call.function, solver)
+    return _decorated(call, wanted, *solver)
+
+
+def _decorated(call: Call, wanted: Wanted, solver: Solver) -> Solver:
     @functools.wraps(solver)
-    def solve(x0: PyTree, *args: Any) -> PyTree:
+    def solve(*given: Any, **named: Any) -> PyTree:
         """What the solver returns, judged, with its derivative."""
-        x = _run_opaque(call.caller, solver, x0, args)
-        hoisted = hoist(call._replace(x0=x, args=args, constraint=wanted.constraint))
+        (x0, *args), own = _by_position(solver, given, named)
+        x = _run_opaque(call.caller, own, x0, tuple(args))
+        try:
+            hoisted = hoist(call._replace(x0=x, args=tuple(args), constraint=wanted.constraint))
+        except Exception as error:
+            note_returned(call.function, error, x, x0)
+            raise
         structure = structure_of(hoisted.problem, wanted, hoisted.theta)
         program = compiled(_judge, hoisted.problem, wanted, structure=structure)
         found = program.run(Inputs(hoisted.theta, hoisted.x0, tolerances(hoisted.problem, wanted)))
         return conclude(hoisted, program, found).x
 
     return solve
+
+
+def _by_position(solver: Solver, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], Solver]:
+    """The arguments that F has too, in their order; what has a keyword only is for the solver alone."""
+    if given and not named:
+        return given, solver
+    bound = inspect.signature(solver).bind(*given, **named)
+    bound.apply_defaults()
+    return bound.args, functools.partial(solver, **bound.kwargs)
 
 
 def _judge(job: Job, inputs: Inputs) -> Found:

@@ -22,6 +22,7 @@ from ._plan import (
     decide,
     declares,
     rule_of,
+    solves,
     structure_of,
     summarise,
     tolerances,
@@ -32,6 +33,7 @@ from ._solution import Solution, Summary
 from ._tree import Leaves
 
 
+@solves
 @declares(Keywords)
 def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpack[Keywords]) -> Solution:
     r"""Solves the fixed point `x = F(x, *args)`, with exact derivatives.
@@ -49,7 +51,7 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
       that F returns. It may depend on θ, and often should; where F is not finite there `Auto` tries points around it.
     - `args`: passed on to F.
     - `solver`: `Auto()` (default), `Picard`, `Anderson`, `Squarem`, `PseudoTransient`, `Broyden`, `Newton`, `Ladder`,
-      `NewtonKrylov`, or an Optimistix solver.
+      `NewtonKrylov`, or an Optimistix solver, with its `options`, a dict; `lower` and `upper` are prefixes of x0.
     - `adjoint`: `Implicit()` (default), `OneStep()`, `Neumann(terms)`, `Unrolled(steps)`.
     - `rtol`, `atol`: the solve stops where every component has `|F(x) − x| ≤ atol + rtol·|x|`; numbers, or pytree
       prefixes of x0. By default rtol is eps^(2/3) of the dtype, 3.7e-11 in float64 and 2.4e-5 in float32, and atol is
@@ -82,20 +84,20 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
       `plot_convergence` draws it; of a solve that fails it is there under `throw=False`.
     - `progress`: whether to show a bar on stderr, which is full when the residual meets the tolerance. Works inside
       `jit`; under `vmap` it shows the worst lane. Needs the extra `cli`.
+    - `callback`: a function that is called with each evaluation, a record with `x`, `nfev`, `residual` and `error` (in
+      units of the tolerance); `print` will do. Give the same function each time: another one is compiled anew.
     - `throw`: whether a failure raises. If not, it is in `Solution.status`, and the derivative is NaN. Inside `jit` the
       check is a callback behind a branch. It costs next to nothing (`docs/fast.md`), but is in the way of export, of
       persistent compilation caches, of `shard_map`, and of arrays that are split over devices or processes, of which an
-      error ends one and leaves the others waiting (`sweep` sees to that); there use `throw=False` and look at
-      `Solution.success`.
+      error ends one and leaves the others waiting (`sweep` sees to that); use `throw=False` and `Solution.success`.
 
     **Returns:** a `Solution`.
 
     **Raises:** `ConvergenceError` if the solve, or its derivative, fails (inside `jit`: JAX's runtime error with the
     same text); `ValueError` or `TypeError` for wrong arguments; `TypeError` for a derivative that F has not.
 
-    **Cost:** `Solution.nfev` evaluations of F, one more each for `aux` and for `error_estimate`, and for each tangent
-    or cotangent one linear solve with I − ∂F/∂x, two without a matrix (`Implicit`). Memory does not depend on the
-    number of iterations.
+    **Cost:** `Solution.nfev` evaluations of F, one more each for `aux` and `error_estimate`, for each tangent or
+    cotangent one linear solve with I − ∂F/∂x, two without a matrix (`Implicit`); no memory for the iterations.
 
     **Fails:** where I − ∂F/∂x is singular (see `constraint`), where F jumps across the diagonal, or where it is not
     finite near x0.
@@ -114,6 +116,7 @@ def fixed_point(F: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpac
     return solve(Call("fixed_point", "fixed_point", F, x0, args), keywords)
 
 
+@solves
 @declares(Keywords)
 def root(R: Callable[..., Any], x0: PyTree, *args: Any, **keywords: Unpack[Keywords]) -> Solution:
     """Solves `R(x, *args) = 0`, with exact derivatives: `∂R/∂x ẋ = −∂R/∂θ θ̇` at the solution.
@@ -216,7 +219,7 @@ def find(problem: Problem, options: Options, theta: Theta, limits: Limits) -> Ou
     """The solution: by a first attempt where there is one, by the method, or by a solver of Optimistix."""
     method = options.solver
     if not isinstance(method, AbstractMethod):
-        x, nit = foreign.run(problem, method, theta, limits.x0, options.max_steps)
+        x, nit = foreign.run(problem, method, options.given, theta, limits.x0)
         return judge(problem, theta, limits._replace(x0=x), options.judged_by)._replace(nit=nit)
     watch, by_column, later = options.watch, options.by_column, options.later
     search = Search(problem, method, options.max_steps, options.batch_axis, watch, by_column, later, options.points)

@@ -8,24 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from . import words
 from .raising import mistake
-
-
-def named(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+from .trees import named
 
 
 def check_names(caller: str, given: Any, known: tuple[str, ...]) -> None:
     """Whether each keyword is one of those that there are."""
     unknown = [name for name in given if name not in known]
     if unknown:
+        word = words.counterpart(caller, unknown[0], known)
         raise TypeError(
             mistake(
                 f"{caller}({unknown[0]}=...)",
                 f"one of the keywords {', '.join(known)}",
                 f"the keyword {unknown[0]}",
-                "They are those of `fixed_point`; what F reads goes into `*args`.",
-                "Look for a misspelt name.",
+                *word,
             )
         )
 
@@ -52,7 +50,8 @@ def check_solver(caller: str, kind: str, solver: Any, kinds: tuple[str, ...] | N
                 "a solver such as `ix.Auto()`, `ix.Picard()`, `ix.Anderson()`, `ix.Newton()`, or one of Optimistix",
                 named(solver),
                 "Perhaps the class was given in place of an instance, a linear solver, or a name.",
-                "Write for instance `solver=ix.Newton()`. Your own solver goes into `ix.custom_root`.",
+                words.solver_meant(solver)
+                or "Write for instance `solver=ix.Newton()`. Your own solver goes into `ix.custom_root`.",
             )
         )
     if kind not in kinds:
@@ -76,7 +75,7 @@ def check_adjoint(caller: str, kind: str, adjoint: Any, kinds: tuple[str, ...] |
                 "one of `ix.Implicit()`, `ix.OneStep()`, `ix.Neumann(terms)`, `ix.Unrolled(steps)`",
                 named(adjoint),
                 "Perhaps the class was given in place of an instance, or a linear solver.",
-                "A linear solver goes into `ix.Implicit(linear_solver=...)`.",
+                words.adjoint_meant(adjoint) or "A linear solver goes into `ix.Implicit(linear_solver=...)`.",
             )
         )
     if kind not in kinds:
@@ -205,10 +204,55 @@ def check_determined(caller: str, keyword: str, value: Any, unknowns: int, exces
         )
 
 
-def check_watch(caller: str, history: Any, progress: Any, ours: bool) -> None:
-    """Whether the iterations can be looked at; `ours` if they run in our loop."""
-    for name, value in (("history", history), ("progress", progress)):
-        if not isinstance(value, bool | np.bool_):
+def check_options(caller: str, options: Any, ours: bool) -> None:
+    """Whether there is something to give options to, and they are named."""
+    argument = f"{caller}(options=...)"
+    if ours:
+        raise ValueError(
+            mistake(
+                argument,
+                "none with a solver of implicitax",
+                repr(options),
+                "They are those of a solver of Optimistix, as `lower` and `upper` of `optx.Bisection`.",
+                "Our solvers have arguments of their own; where x may be is `bounds=(lower, upper)`.",
+            )
+        )
+    if not isinstance(options, dict):
+        raise TypeError(
+            mistake(
+                argument, "a dict", repr(options), "Each has a name.", "Write `options=dict(lower=0.0, upper=1.0)`."
+            )
+        )
+
+
+def lacks_option(caller: str, solver: Any, name: str, options: dict[str, Any]) -> ValueError:
+    both = "lower=..., upper=..." if name in ("lower", "upper") else f"{name}=..."
+    return ValueError(
+        mistake(
+            f"{caller}(solver={type(solver).__name__}(...))",
+            f"its option {name!r}",
+            f"the options {', '.join(options)}" if options else "no options",
+            "That solver of Optimistix asks for it.",
+            f"Give `options=dict({both})`.",
+        )
+    )
+
+
+def check_watch(caller: str, asked: tuple[Any, Any, Any], ours: bool) -> None:
+    """Whether the iterations can be looked at, by `history`, `progress`, `callback`; `ours` if they run in our loop."""
+    progress, callback = asked[1:]
+    if callback is not None and not callable(callback):
+        raise TypeError(
+            mistake(
+                f"{caller}(callback=...)",
+                "a function of one record, which has `x`, `nfev`, `residual` and `error`",
+                named(callback),
+                "It is called with each evaluation of F.",
+                "Write for instance `callback=print`.",
+            )
+        )
+    for name, value in zip(("history", "progress", "callback"), asked):
+        if name != "callback" and not isinstance(value, bool | np.bool_):
             raise TypeError(
                 mistake(
                     f"{caller}({name}=...)",
@@ -222,8 +266,8 @@ def check_watch(caller: str, history: Any, progress: Any, ours: bool) -> None:
             raise ValueError(
                 mistake(
                     f"{caller}({name}=...)",
-                    "False with this `solver` or `adjoint`",
-                    "True",
+                    f"{'none' if name == 'callback' else False} with this `solver` or `adjoint`",
+                    named(value),
                     "Its iterations run in a loop of its own, in which implicitax sees nothing.",
                     "Leave it out, or use a solver of implicitax and `ix.Implicit()`.",
                 )

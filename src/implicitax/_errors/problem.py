@@ -1,100 +1,15 @@
-"""What can be wrong with F and x0."""
+"""What can be wrong with what F returns, and with F as it was traced."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._tree import Layout, dtype_of, is_array, is_differentiable, is_unknown, path_names
+from .._tree import Layout, is_differentiable, is_unknown, path_names
+from .call import Function
 from .raising import mistake
-
-
-class Function(NamedTuple):
-    """How messages speak of F: its letter, and what is solved."""
-
-    caller: str
-    letter: str
-    formula: str
-
-    @classmethod
-    def of(cls, caller: str, kind: str) -> "Function":
-        return cls(caller, *(("F", "x = F(x)") if kind == "fixed_point" else ("R", "R(x) = 0")))
-
-    @property
-    def argument(self) -> str:
-        return f"{self.caller}({self.letter}=...)"
-
-
-def describe(leaf: Any) -> str:
-    """`float64[3,2]` for an array, the type's name for anything else."""
-    if is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct):
-        return f"{jnp.dtype(dtype_of(leaf)).name}[{','.join(map(str, leaf.shape))}]"
-    return f"a Python {type(leaf).__name__}"
-
-
-def check_guess(called: Function, F: Any, x0: Any) -> None:
-    """Whether F can be called, and x0 is a pytree of floating-point numbers."""
-    caller, function = called.caller, called.letter
-    if not callable(F):
-        raise TypeError(
-            mistake(
-                called.argument,
-                f"a function {function}(x, *args)",
-                describe(F),
-                "The function comes first, then the initial guess.",
-                f"Call `{caller}({function}, x0, *args)`.",
-            )
-        )
-    leaves = jax.tree.leaves(x0)
-    if not any(np.size(leaf) for leaf in leaves if is_unknown(leaf)):
-        raise ValueError(
-            mistake(
-                f"{caller}(x0=...)",
-                "at least one number to solve for",
-                f"{_structure(x0)} and no numbers in it",
-                "An empty state is often a filter that removed every array, or a size computed as 0.",
-                "Pass the initial guess as an array or a pytree of arrays.",
-            )
-        )
-    integers = [i for i, leaf in enumerate(leaves) if is_array(leaf) and not jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    if integers:
-        raise TypeError(
-            mistake(
-                f"{caller}(x0=...)",
-                "floating-point or complex numbers",
-                f"{describe(leaves[integers[0]])} at {path_names(x0)[integers[0]]}",
-                "The unknowns of an equation vary continuously; integers were probably meant as floats.",
-                f"Convert with `.astype(float)`, or move what is not unknown from x0 to `*args` or {function}.",
-            )
-        )
-
-
-def check_constraint(called: Function, constraint: Any) -> None:
-    """Whether a constraint is a function, and one on a fixed point."""
-    if constraint is None:
-        return
-    argument = f"{called.caller}(constraint=...)"
-    if called.letter == "R":
-        raise ValueError(
-            mistake(
-                argument,
-                "none for a root",
-                describe(constraint),
-                "It says which of many fixed points is meant, where F keeps a total; those of a root are yours.",
-                "Put what it says in the place of one of the equations of R.",
-            )
-        )
-    if not callable(constraint):
-        raise TypeError(
-            mistake(
-                argument,
-                "a function c(x, *args)",
-                describe(constraint),
-                "It is called with what F is called with, and its values are 0 at the fixed point that is meant.",
-                "Write for instance `constraint=lambda x, *args: x.sum() - 1`.",
-            )
-        )
+from .trees import describe, difference, in_words
 
 
 def check_conditions(called: Function, returned: Any) -> None:
@@ -116,7 +31,7 @@ def check_conditions(called: Function, returned: Any) -> None:
 def check_output(called: Function, returned: Any, x0: Any, state: Layout, x_struct: Any) -> None:
     """Whether F gives back what it was given: the same structure, shapes and dtypes."""
     _check_structure(called, returned, x0)
-    given = jax.tree.unflatten(jax.tree.structure(x0), _structs(state, x_struct))
+    given = jax.tree.unflatten(jax.tree.structure(x0), structs(state, x_struct))
     for path, leaf, want in zip(path_names(x0), jax.tree.leaves(returned), jax.tree.leaves(given, is_leaf=_is_struct)):
         if want is not None and _is_struct(want):
             _check_leaf(called, path, leaf, want)
@@ -157,6 +72,9 @@ def _check_leaf(called: Function, path: str, got: Any, want: Any) -> None:
                 f"Make {function} return the shape of x0, or give x0 the shape that {function} returns.",
             )
         )
+    if _kind(got) == "b":
+        remedy = f"Return from {function} the difference of two sides, not a comparison."
+        raise TypeError(mistake(where, f"{describe(want)} at {path}", describe(got), "It is true or false.", remedy))
     if (got.dtype != want.dtype and called.letter == "F") or _kind(got) != _kind(want):
         raise TypeError(
             mistake(
@@ -177,7 +95,7 @@ def check_pair(called: Function, returned: Any) -> None:
         mistake(
             called.argument,
             "a pair (value, aux), because has_aux=True",
-            f"{_structure(returned)}",
+            in_words(returned),
             f"{called.letter} returns one thing only.",
             f"Return `value, aux` from {called.letter}, or leave has_aux=False.",
         )
@@ -237,7 +155,7 @@ def _is_struct(leaf: Any) -> bool:
     return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _structs(state: Layout, x_struct: Any) -> list[Any]:
+def structs(state: Layout, x_struct: Any) -> list[Any]:
     """One struct a leaf of x0 (complex again), the static leaf itself where it is not an array."""
     real, pairs, out = iter(x_struct), iter(state.complex_), []
     for leaf in state.static:
@@ -256,38 +174,22 @@ def _check_structure(called: Function, out: Any, x0: Any) -> None:
     if jax.tree.structure(out) == jax.tree.structure(x0):
         return
     function = called.letter
-    got, want = set(path_names(out, "x")), set(path_names(x0, "x"))
-    only = [
-        f"only in {name}: {', '.join(sorted(paths)[:5])}{', ...' if len(paths) > 5 else ''}"
-        for name, paths in (("x0", want - got), (f"the output of {function}", got - want))
-        if paths
-    ]
-    difference = "; ".join(only) or "the same paths, but other containers or static fields"
     raise ValueError(
         mistake(
             called.argument,
-            f"the structure of x0, {_structure(x0)}",
-            f"{_structure(out)} ({difference})",
+            f"the structure of x0, {in_words(x0)}",
+            f"{in_words(out)} ({difference(x0, out, 'x0', f'the output of {function}')})",
             f"In {called.formula} the output has the structure of the state; a forgotten entry, a list for a tuple, or "
             "an auxiliary output without has_aux=True is the usual cause.",
-            f"Return from {function} the same containers as x0.",
+            f"Return from {function} the same containers as x0." + _as_array(out, x0),
         )
     )
 
 
-def _structure(tree: Any) -> str:
-    """By the kinds of containers and the names of their leaves, as many as one can read."""
-    if isinstance(tree, dict | list | tuple) and not hasattr(tree, "_fields"):
-        children = tree.values() if isinstance(tree, dict) else tree
-        if all(jax.tree_util.all_leaves([child]) for child in children if child is not None):
-            shown = dict.fromkeys(tree, "*") if isinstance(tree, dict) else type(tree)("*" for _ in children)
-            text = str(shown).replace("'*'", "*")
-            return text if len(text) < 100 else f"a {type(tree).__name__} of {len(tree)}"
-    paths = path_names(tree, "x")
-    if paths == ["x"]:
-        return "one number or array"
-    shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
-    return f"a {type(tree).__name__} with {shown or 'no leaves'}"
+def _as_array(out: Any, x0: Any) -> str:
+    """What to write where numbers were given in a list, as SciPy takes them."""
+    numbers = isinstance(x0, list | tuple) and all(np.shape(leaf) == () for leaf in jax.tree.leaves(x0))
+    return " Or give x0 as one array: `jnp.array(x0)`." if numbers and getattr(out, "shape", None) == (len(x0),) else ""
 
 
 def _depends(jaxpr: Any, num_x: int) -> bool:

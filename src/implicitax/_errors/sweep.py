@@ -6,8 +6,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from .problem import describe
 from .raising import mistake
+from .trees import describe, in_words, prefix_difference
 
 
 def is_axis(value: Any) -> bool:
@@ -111,11 +111,13 @@ def check_axis(name: str, path: Any, axis: Any) -> None:
 
 def wrong_axes(name: str, tree: Any, axes: Any) -> ValueError:
     """Of axes that do not have the structure of what they stand for."""
+    without_none = jax.tree.map(lambda axis: 0 if axis is None else axis, axes, is_leaf=lambda leaf: leaf is None)
+    where = prefix_difference(without_none, tree, "axes", name)
     return ValueError(
         mistake(
             "sweep(in_axes=...)",
-            f"one axis, or a pytree prefix of {name}, {jax.tree.structure(tree)}",
-            str(jax.tree.structure(axes, is_leaf=lambda leaf: leaf is None)),
+            f"one axis, or axes in a pytree prefix of {name}, which is {in_words(tree, name)}",
+            f"{axes!r}" + (f" ({where})" if where else ""),
             "Each axis stands for everything below the same place of the argument.",
             f"Give one axis for {name}, or one for each entry of it.",
         )

@@ -1,5 +1,6 @@
 """What can be wrong with the numbers of a solve: tolerances and bounds; and with the arguments of methods."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 from jax.core import Tracer
 
 from .._tree import is_dynamic, path_names
+from . import words
 from .raising import mistake
+from .trees import difference, in_words, named, prefix_difference
 
 
 def check_tolerance(caller: str, name: str, value: Any) -> None:
@@ -46,7 +49,7 @@ def check_box(caller: str, bounds: Any, culprit: Any, real: bool) -> None:
                 "a solver that keeps to them, any of implicitax",
                 repr(culprit),
                 "Solvers of Optimistix and a fixed number of iterations take their steps without looking at bounds.",
-                "Leave out `bounds`, or `solver` and `adjoint`.",
+                "Leave out `bounds`, or `solver` and `adjoint`; what Optimistix knows of bounds is in `options`.",
             )
         )
     if not real:
@@ -92,13 +95,15 @@ def check_room(caller: str, paths: Sequence[str], lower: Sequence[Any], upper: S
             )
 
 
-def wrong_prefix(argument: str, noun: str, treedef: Any, value: Any) -> ValueError:
+def wrong_prefix(argument: str, noun: str, x0: Any, value: Any) -> ValueError:
     """Of tolerances or bounds that do not have the structure of x0."""
+    name = argument.partition("(")[2].partition("=")[0]
+    where = prefix_difference(value, x0, name, "x0")
     return ValueError(
         mistake(
             argument,
-            f"one number, or a pytree prefix of x0, {treedef}",
-            str(jax.tree.structure(value)),
+            f"one number, or a pytree prefix of x0, which is {in_words(x0, 'x0')}",
+            in_words(value, name) + (f" ({where})" if where else ""),
             f"Each leaf of the {noun} stands for everything below the same place of x0.",
             "Give one number, or one for each entry of x0.",
         )
@@ -128,6 +133,25 @@ def _is_real(leaf: Any) -> bool:
 
 
 # Of methods and adjoints --------------------------------------------------------------------------------------------
+
+
+def check_arguments(cls: Any, given: dict[str, Any]) -> None:
+    """Whether a method, or an adjoint, has arguments of these names."""
+    if given.keys() <= cls.__dataclass_fields__.keys():
+        return
+    parameters = inspect.signature(cls.__init__).parameters.values()
+    owner, known = cls.__name__, tuple(p.name for p in parameters if p.name != "self")
+    free = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for name in given:
+        if name not in known and not free:
+            raise TypeError(
+                mistake(
+                    f"{owner}({name}=...)",
+                    f"one of the arguments {', '.join(known)}" if known else "no argument",
+                    f"the argument {name}",
+                    *words.argument(owner, name, known),
+                ).strip()
+            )
 
 
 def check_damping(owner: str, damping: Any, cause: str) -> None:
@@ -183,9 +207,82 @@ def check_linear_solver(owner: str, linear_solver: Any, is_one: bool) -> None:
             mistake(
                 f"{owner}(linear_solver=...)",
                 "a Lineax linear solver",
-                f"a {type(linear_solver).__name__}",
+                named(linear_solver) if isinstance(linear_solver, type | str) else f"a {type(linear_solver).__name__}",
                 "Perhaps the class was given, or the solver of the equation itself.",
                 f"Write for instance `ix.{owner}(linear_solver=lineax.LU())`.",
+            )
+        )
+
+
+def check_preconditioned(returned: Any, v: Any) -> None:
+    """Whether a preconditioner has returned numbers for all of v."""
+    shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (v, returned)]
+    if shapes[0] != shapes[1]:
+        alike = jax.tree.structure(v) == jax.tree.structure(returned)
+        paths = zip(path_names(v, "v"), *shapes)
+        different = [f"{path} is {want}, of what is returned {got}" for path, want, got in paths if want != got]
+        raise ValueError(
+            mistake(
+                "NewtonKrylov(preconditioner=...)",
+                f"a function of x and v that returns a pytree like v, {in_words(v, 'v')}",
+                f"{in_words(returned, 'v')} ("
+                + (f"the shape of {different[0]}" if alike else difference(v, returned, "v", "what is returned", "v"))
+                + ")",
+                "It stands for A⁻¹ v, so it has a number for each of v.",
+                "Return as much as it is given.",
+            )
+        )
+
+
+def check_general(owner: str, linear_solver: Any, asks: bool) -> None:
+    """Whether it is for general matrices; `asks`: to be told of what form A is."""
+    if asks:
+        raise ValueError(
+            mistake(
+                f"{owner}(linear_solver=...)",
+                "a linear solver for general matrices",
+                repr(linear_solver),
+                "Steps have to be found wherever x is, of whatever form A is there.",
+                "Use `lineax.BiCGStab`; the derivative may have this one: `ix.Implicit(linear_solver, tags=...)`.",
+            )
+        )
+
+
+def check_tags(
+    owner: str, linear_solver: Any, tags: frozenset[Any], known: tuple[object, ...], asked: tuple[object, ...]
+) -> None:
+    """Whether they are tags of Lineax, and there is one that this solver asks for."""
+    wrong = [tag for tag in tags if tag not in known]
+    if wrong:
+        raise ValueError(
+            mistake(
+                f"{owner}(tags=...)",
+                f"tags of Lineax, {', '.join(map(repr, known))}",
+                named(wrong[0]),
+                "They say of what form A is, of a fixed point I − ∂F/∂x.",
+                "Write for instance `tags=lineax.positive_semidefinite_tag`.",
+            )
+        )
+    if tags and linear_solver is None:
+        raise ValueError(
+            mistake(
+                f"{owner}(tags=...)",
+                "none without a linear solver that asks for them",
+                ", ".join(map(repr, tags)),
+                "The default is for general matrices, and finds the structure of A by itself.",
+                "Give one, as `linear_solver=lineax.CG(rtol=1e-10, atol=1e-10)`, or leave them out.",
+            )
+        )
+    if asked and not tags & set(asked):
+        name, tag = type(linear_solver).__name__, repr(asked[0])
+        raise ValueError(
+            mistake(
+                f"{owner}(linear_solver=lineax.{name}(...), tags=...)",
+                " or ".join(map(repr, asked)),
+                ", ".join(map(repr, tags)) or "none",
+                f"`{name}` is for matrices of that form only, and whether A is of it, of a fixed point I − ∂F/∂x, is "
+                "yours to say.",
+                f"Add `tags=lineax.{tag}`, or leave `linear_solver` out.",
             )
         )
 

@@ -27,6 +27,7 @@ from .solve import solve as solve
 from .solve import solve_bare as solve_bare
 from .solve import solve_dense as solve_dense
 from .solve import wanted as wanted
+from .solve import with_tags as with_tags
 from .sparse import Factors as Factors
 from .sparse import Form as Form
 from .sparse import Solved as Solved
@@ -35,3 +36,6 @@ from .sparse import solve_sparse as solve_sparse
 from .structure import Structure as Structure
 from .structure import Structured as Structured
 from .structure import StructuredLU as StructuredLU
+from .tagged import TAGS as TAGS
+from .tagged import Tagged as Tagged
+from .tagged import asked_for as asked_for

@@ -22,8 +22,9 @@ from .linearise import Linear, Wanted, is_matrix
 from .neumann import NeumannSeries
 from .small_lu import SMALL, SmallLU
 from .structure import Structured, StructuredLU, solve_structured
+from .tagged import Tagged
 
-LinearSolver: TypeAlias = lx.AbstractLinearSolver | StructuredLU
+LinearSolver: TypeAlias = lx.AbstractLinearSolver | StructuredLU | Tagged
 
 _NONE: dict[str, Any] = {}
 _DIGITS = 4  # eps: the width of the changes of R
@@ -42,6 +43,11 @@ def wanted(solver: Any) -> Wanted:
 def at(solver: Any, x: Leaves) -> Any:
     """The solver for the A at x, of which it may have to know where that is."""
     return solver.at(x) if isinstance(solver, Krylov) else solver
+
+
+def with_tags(solver: lx.AbstractLinearSolver, tags: frozenset[object], kind: Kind) -> lx.AbstractLinearSolver | Tagged:
+    """The solver with what is said of A; without where it is for general matrices, and is given one."""
+    return Tagged(solver, tags, kind) if tags and not is_dense(solver) else solver
 
 
 def factoriser(size: int) -> lx.AbstractLinearSolver:
@@ -155,15 +161,21 @@ def certify(
         return Certified(*solve_structured(A, b, check))
     assert not isinstance(solver, StructuredLU), "it is given its A by its structure"
     if is_matrix(A):
+        assert not isinstance(solver, Tagged), "it is given products"
         (y,), ok, null = _by_matrix(A, _tree.ravel(b), solver, check)
         return Certified(_tree.unravel(y, b), ok, null and _tree.unravel(null[0], b))
 
     inverse = tuple(1 / s for s in scale)
     if transpose:
         scale, inverse = inverse, scale
+    tags: frozenset[object] = frozenset()
+    if isinstance(solver, Tagged):
+        inverse, scale = solver.scaled(A, inverse if transpose else scale, transpose)
+        tags, solver = solver.of(transpose), solver.solver
     operator = lx.FunctionLinearOperator(
         lambda v: _tree.mul(inverse, A(_tree.mul(scale, v))),
         tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in b),
+        tags=tags,
     )
     options = solver.options(b, scale, inverse, transpose) if isinstance(solver, Krylov) else {}
     compute = _computing(solver, operator, options)
@@ -188,7 +200,8 @@ def certify(
     if check is not None:
         z, solved = judged(trust.right_side(some, spread, check))
         ok &= solved & trust.is_certain(_tree.ravel(z))
-        return Certified(_tree.mul(scale, y), ok, z)
+        # Of a solver that has failed since A is not what is said of it, it is no null vector.
+        return Certified(_tree.mul(scale, y), ok, () if tags else z)
     return Certified(_tree.mul(scale, y), ok, ())
 
 

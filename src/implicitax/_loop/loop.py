@@ -79,7 +79,8 @@ def iterate(search: Search, theta: Leaves, limits: Limits, earlier: Outcome | No
         residual, A = evaluate(carry.each.x, unfinished(carry.each, is_batch))
         quiet = Quiet.of(row, carry.each, carry.quiet)
         each, seen = advance(carry.each, residual, A, limits, quiet)
-        return _Whole(each, quiet.now, watch.look(carry.record, seen))
+        x = _tree.rows_back(carry.each.x, batch_axis) if watch else ()
+        return _Whole(each, quiet.now, watch.look(carry.record, seen, x))
 
     each = start(limits) if earlier is None else start(limits)._replace(nfev=earlier.nfev)
     first = _Whole(each, jnp.zeros((), bool), watch.start(dtype, rows, earlier))

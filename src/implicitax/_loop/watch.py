@@ -1,15 +1,17 @@
 """Looking on while the loop runs: a history of bounded length, and a bar."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _tree, _xla
 from .._solution import History
-from .._tree import Leaves
+from .._tree import Layout, Leaves
 from .verdict import Outcome
 
 CAPACITY = 1000  # entries of a history; when it is full every second is dropped, and from then on not recorded
@@ -29,6 +31,19 @@ class Seen(NamedTuple):
         return cls(bounded(_tree.max_norm(residual)), error, bounded(_tree.max_norm(_tree.sub(following, x))))
 
 
+class At(NamedTuple):
+    """One evaluation, as a callback is told of it: NumPy arrays; of a batch `residual` and `error` have the rows."""
+
+    x: Any  # a pytree like x0
+    nfev: int  # which one, from 1
+    residual: Any  # max |F(x) − x|, or max |R(x)|
+    error: Any  # the same in units of the tolerance
+
+    def __str__(self) -> str:
+        sizes = (np.max(size, initial=0) for size in (self.residual, self.error))
+        return "evaluation {}: max|residual| {:.3g}, {:.3g} tolerances".format(self.nfev, *sizes)
+
+
 class Watch(NamedTuple):
     """What the user wants to see of a solve."""
 
@@ -36,9 +51,11 @@ class Watch(NamedTuple):
     max_steps: int = 0
     history: bool = False
     progress: bool = False
+    callback: Callable[[At], Any] | None = None
+    state: Layout | None = None  # how x is put together
 
     def __bool__(self) -> bool:
-        return self.history or self.progress
+        return self.history or self.progress or self.callback is not None
 
     def start(self, dtype: Any, rows: int | None, earlier: Outcome | None) -> "Record | None":
         """An empty record, or that of what was done earlier; None if nobody looks."""
@@ -52,9 +69,12 @@ class Watch(NamedTuple):
         empty = jnp.full((length,) if rows is None else (rows, length), _NOTHING, dtype)
         return Record(nfev, jnp.ones((), jnp.int32), Seen(empty, empty, empty))
 
-    def look(self, record: "Record | None", seen: Seen) -> "Record | None":
+    def look(self, record: "Record | None", seen: Seen, x: Leaves) -> "Record | None":
+        """What is seen at x, recorded, shown and told."""
         if record is None:
             return None
+        if self.callback is not None:
+            jax.debug.callback(self._tell, x, record.nfev, seen.residual, seen.error)
         if self.progress:
             worst = [_xla.largest_of_lanes(jnp.max(value)) for value in (record.nfev, seen.residual, seen.error)]
             jax.debug.callback(self._show, *worst)
@@ -68,6 +88,12 @@ class Watch(NamedTuple):
         if self.progress:
             jax.debug.callback(self._close, _xla.largest_of_lanes(record.nfev))
         return History(*record.entries, record.every) if self.history else None
+
+    def _tell(self, x: Any, nfev: Any, residual: Any, error: Any) -> None:
+        assert self.callback is not None
+        assert self.state is not None
+        x, residual, error = jax.tree.map(np.asarray, (x, residual, error))
+        self.callback(At(self.state.put(x), int(nfev) + 1, residual, error))
 
     def _show(self, nfev: Any, residual: Any, error: Any) -> None:
         _BAR.show(self.caller, int(nfev), float(residual), float(error))

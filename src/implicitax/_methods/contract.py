@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import _tree, _xla
+from .._errors.values import check_arguments
 from .._linear import LinearSolver, Structured, Wanted, is_matrix, wanted
 from .._solution import Status
 from .._tree import Layout, Leaves
@@ -151,6 +152,11 @@ class AbstractMethod(eqx.Module):
     corrects: ClassVar[bool] = False  # whether it always knows Newton's correction, by which a root is judged
     recovers: ClassVar[bool] = False  # whether it steps back from a point where the residual is not finite
     default_max_steps: ClassVar[int] = 1000
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Any:
+        if keywords:
+            check_arguments(cls, keywords)
+        return super().__new__(cls)
 
     @abc.abstractmethod
     def init(self, x: Leaves, setting: Int[Array, ""]) -> Any:

@@ -3,9 +3,11 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import lineax as lx
 from jaxtyping import Array, Bool, Float
 
 from .. import _linear, _tree, _xla
+from .._errors.values import check_general, check_linear_solver
 from .._solution import Status
 from .._tree import Leaves
 from .contract import AbstractMethod, Evaluation, Given, Needs, Proposal, Tolerance, row_weights, typical_size
@@ -58,6 +60,11 @@ class Newton(AbstractMethod):
     corrects = True
     recovers = True
     default_max_steps = 200
+
+    def __check_init__(self) -> None:
+        known = lx.AbstractLinearSolver, _linear.StructuredLU, type(None)
+        check_linear_solver("Newton", self.linear_solver, isinstance(self.linear_solver, known))
+        check_general("Newton", self.linear_solver, bool(_linear.asked_for(self.linear_solver)))
 
     def resolve(self, given: Given) -> "Newton":
         return self if self.linear_solver is not None else Newton(given.linear_solver)

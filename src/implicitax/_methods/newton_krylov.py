@@ -10,6 +10,7 @@ import wadler_lindig as wl
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import _linear, _tree, _xla
+from .._errors.values import check_preconditioned
 from .._solution import Status
 from .._tree import Layout, Leaves
 from .contract import (
@@ -55,7 +56,10 @@ class _OnLeaves(eqx.Module):
     state: Layout = eqx.field(static=True)
 
     def __call__(self, x: Leaves, v: Leaves) -> Leaves:
-        return Layout.take(self.preconditioner(self.state.put(x), self.state.put(v)))[1]
+        v = self.state.put(v)
+        returned = self.preconditioner(self.state.put(x), v)
+        check_preconditioned(returned, v)
+        return Layout.take(returned)[1]
 
     def __pdoc__(self, **_: Any) -> Any:
         return wl.TextDoc(getattr(self.preconditioner, "__name__", type(self.preconditioner).__name__))

@@ -17,3 +17,6 @@ from .plan import Options as Options
 from .plan import decide as decide
 from .plan import rule_of as rule_of
 from .plan import summarise as summarise
+from .typed import Number as Number
+from .typed import solves as solves
+from .typed import sweeps as sweeps

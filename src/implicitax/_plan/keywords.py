@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypedDict, TypeVar, get_type_hints
 from jaxtyping import PyTree
 
 from .._errors.keywords import check_names
+from .._methods.foreign import Solver
 from .._problem.pattern import read
 from .._rule import AbstractAdjoint
 
@@ -23,7 +24,7 @@ class _Tolerances(TypedDict, total=False):
 
 
 class _Method(TypedDict, total=False):
-    solver: Any
+    solver: Solver | None
     max_steps: int | None
 
 
@@ -50,19 +51,28 @@ class JudgedKeywords(_Tolerances, _Family, _Structure, total=False):
     throw: bool
 
 
-class SharedKeywords(JudgedKeywords, _Method, total=False):
-    """Those that mean the same for one problem and for many: `sweep`."""
-
+class _SharedButAux(JudgedKeywords, _Method, total=False):
+    options: dict[str, Any] | None
     bounds: Any
-    has_aux: bool
     error_estimate: bool
 
 
-class Keywords(SharedKeywords, _Batch, total=False):
-    """All: `fixed_point`, `root`, and the layers."""
+class SharedKeywords(_SharedButAux, total=False):
+    """Those that mean the same for one problem and for many: `sweep`."""
+
+    has_aux: bool
+
+
+class KeywordsButAux(_SharedButAux, _Batch, total=False):
+    """All but the one on which the type of the result depends."""
 
     history: bool
     progress: bool
+    callback: Callable[[Any], Any] | None
+
+
+class Keywords(SharedKeywords, KeywordsButAux, total=False):
+    """All: `fixed_point`, `root`, and the layers."""
 
 
 _DEFAULTS: dict[str, Any] = {  # in the order in which they are shown
@@ -72,6 +82,7 @@ _DEFAULTS: dict[str, Any] = {  # in the order in which they are shown
     "atol": None,
     "residual_atol": None,
     "max_steps": None,
+    "options": None,
     "batch_axis": None,
     "bounds": None,
     "constraint": None,
@@ -80,6 +91,7 @@ _DEFAULTS: dict[str, Any] = {  # in the order in which they are shown
     "error_estimate": False,
     "history": False,
     "progress": False,
+    "callback": None,
     "throw": True,
 }
 
@@ -112,6 +124,9 @@ def declares(declared: Any) -> Callable[[Callable[P, T]], Callable[P, T]]:
         signature = inspect.signature(function)
         own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
         function.__signature__ = signature.replace(parameters=[*own, *shown])
+        # Who writes `fun=` has left out F: that is told by our checks of the keywords, not by Python before them.
+        required = [p for p in own if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+        function.__defaults__ = tuple(None if p.default is p.empty else p.default for p in required)
         return function
 
     return decorate

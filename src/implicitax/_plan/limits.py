@@ -14,6 +14,7 @@ from .._problem import Problem
 from .._rule import Unrolled
 from .keywords import Wanted
 from .plan import Options
+from .prefix import spread
 
 
 def tolerances(problem: Problem, wanted: Wanted) -> Tolerance:
@@ -29,7 +30,7 @@ def tolerances(problem: Problem, wanted: Wanted) -> Tolerance:
 
 def _tolerance(problem: Problem, name: str, value: Any) -> tuple[Any, ...]:
     check.check_tolerance(problem.caller, name, value)
-    return _spread(problem, f"{problem.caller}({name}=...)", "tolerance", value)
+    return spread(problem, f"{problem.caller}({name}=...)", "tolerance", value)
 
 
 def box(problem: Problem, options: Options, bounds: Any) -> Bounds | None:
@@ -44,19 +45,6 @@ def box(problem: Problem, options: Options, bounds: Any) -> Bounds | None:
         is_none = lambda leaf: leaf is None
         side = jax.tree.map(lambda leaf, free=unbounded: free if leaf is None else leaf, side, is_leaf=is_none)
         check.check_bound(problem.caller, name, side)
-        sides.append(_spread(problem, f"{problem.caller}(bounds=...)", "bound", side))
+        sides.append(spread(problem, f"{problem.caller}(bounds=...)", "bound", side))
     check.check_room(problem.caller, problem.paths, *sides)
     return Bounds(*sides)
-
-
-def _spread(problem: Problem, argument: str, noun: str, value: Any) -> tuple[Any, ...]:
-    """A pytree prefix of x0 as one value a real leaf."""
-    places = jax.tree.unflatten(problem.state.treedef, range(len(problem.state.static)))
-    try:
-        spread = jax.tree.map(lambda leaf, below: [leaf] * len(jax.tree.leaves(below)), value, places)
-    except ValueError as error:
-        raise check.wrong_prefix(argument, noun, problem.state.treedef, value) from error
-    values = problem.state.repeat(jax.tree.leaves(spread))
-    for path, struct, leaf in zip(problem.paths, problem.x_struct, values):
-        check.check_broadcast(argument, noun, path, leaf, struct)
-    return values

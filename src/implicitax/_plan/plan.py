@@ -3,18 +3,19 @@
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax.numpy as jnp
 
 from .. import _linear, _tree
 from .._errors import keywords as check
 from .._loop import Attempt, Watch
-from .._methods import AbstractMethod, Given, Needs, wants_matrix
-from .._methods.foreign import kinds_of
+from .._methods import AbstractMethod, Given, Needs, foreign, wants_matrix
 from .._problem import Problem
 from .._rule import AbstractAdjoint, Asked, Implicit, OneStep, Rule, Unrolled
 from .._rule.rows import LinearSolver
 from .._solution import Run, Summary
 from . import auto
 from .keywords import Wanted
+from .prefix import spread
 
 FOREIGN_STEPS = 1000  # of a solver of Optimistix, which has no default of its own
 
@@ -28,6 +29,7 @@ class Options(NamedTuple):
     linear_solver: LinearSolver
     judged_by: LinearSolver  # what finds Newton's correction where the method does not know it
     max_steps: int
+    given: foreign.Asked  # to a solver of Optimistix
     throw: bool
     batch_axis: int | None
     asked: Asked
@@ -60,11 +62,13 @@ def decide(problem: Problem, wanted: Wanted, structure: _linear.Structure | None
     chosen = auto.for_derivative(problem, dtype, batch_axis is not None, structure, preconditioner)
     given = getattr(adjoint, "linear_solver", None)
     linear_solver = chosen if given is None else given
+    if given is not None and isinstance(adjoint, Implicit):
+        linear_solver = _linear.with_tags(given, adjoint.tag_set, problem.kind)
     polish = isinstance(adjoint, Implicit) and adjoint.polish
     exact = linear_solver if isinstance(adjoint, Implicit) else chosen
     default = max(solver.default_max_steps, later.default_max_steps if later else 0) if ours else FOREIGN_STEPS
     max_steps = default if wanted.max_steps is None else check.check_max_steps(caller, wanted.max_steps)
-    check.check_watch(caller, wanted.history, wanted.progress, ours and not unrolled)
+    check.check_watch(caller, (wanted.history, wanted.progress, wanted.callback), ours and not unrolled)
     return Options(
         solver=solver,
         auto=chosen_for_user,
@@ -72,6 +76,7 @@ def decide(problem: Problem, wanted: Wanted, structure: _linear.Structure | None
         linear_solver=linear_solver,
         judged_by=linear_solver if batch_axis is None else auto.for_rows(problem, batch_axis),
         max_steps=max_steps,
+        given=foreign.Asked(caller, max_steps, _options_of(problem, wanted.options, ours)),
         throw=bool(wanted.throw),
         batch_axis=batch_axis,
         asked=Asked(polish, bool(wanted.error_estimate), exact, structure if structure and structure.given else None),
@@ -79,7 +84,7 @@ def decide(problem: Problem, wanted: Wanted, structure: _linear.Structure | None
         attempt=auto.first_attempt(problem, solver, max_steps),
         later=later,
         points=min(auto.POINTS, max_steps) if chosen_for_user else 0,
-        watch=Watch(caller, max_steps, bool(wanted.history), bool(wanted.progress)),
+        watch=Watch(caller, max_steps, bool(wanted.history), bool(wanted.progress), wanted.callback, problem.state),
     )
 
 
@@ -133,6 +138,7 @@ def _run_of(problem: Problem, static: Options) -> Run:
         own_tolerances=", ".join(tolerances),
         unrolled=adjoint.steps if isinstance(adjoint, Unrolled) else None,
         points=0 if own else static.points,
+        tags=getattr(static.linear_solver, "words", ""),
         excess=problem.excess,
         preconditioned=ours and getattr(solver, "preconditioner", None) is not None,
     )
@@ -143,6 +149,21 @@ def _check_rows(problem: Problem, batch_axis: Any) -> int | None:
         return None
     shapes = {path: struct.shape for path, struct in zip(problem.paths, problem.x_struct)}
     return check.check_batch_axis(problem.caller, batch_axis, shapes)
+
+
+def _options_of(problem: Problem, options: Any, ours: bool) -> Any:
+    """Those of a solver of Optimistix: numbers as arrays, so that another one compiles nothing anew."""
+    if options is None:
+        return None
+    check.check_options(problem.caller, options, ours)
+    given = {}
+    for name, value in options.items():
+        if name in foreign.SIDES:
+            values = spread(problem, f"{problem.caller}(options=...)", "bound", value)
+            given[name] = tuple(jnp.asarray(v, leaf.dtype) for v, leaf in zip(values, problem.x_struct))
+        else:
+            given[name] = jnp.asarray(value) if _tree.is_dynamic(value) else value
+    return given
 
 
 def _choose_adjoint(problem: Problem, adjoint: Any) -> AbstractAdjoint:
@@ -160,7 +181,7 @@ def _choose_solver(
     """The method, fitted to the problem; a solver of Optimistix as it is."""
     caller, kind = problem.caller, problem.kind
     solver = auto.Auto() if solver is None else solver
-    kinds = solver.kinds if isinstance(solver, AbstractMethod) else kinds_of(solver)
+    kinds = solver.kinds if isinstance(solver, AbstractMethod) else foreign.kinds_of(solver)
     check.check_solver(caller, kind, solver, kinds)
     rows = 1 if batch_axis is None else problem.x_struct[0].shape[batch_axis]
     size = problem.size // rows

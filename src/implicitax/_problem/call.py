@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from .._errors.problem import Function
+from .._errors.call import Function
 from .._tree import Layout, Leaves
 from .equations import Kind, Problem, Theta
 

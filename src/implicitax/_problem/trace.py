@@ -17,15 +17,8 @@ import jax.numpy as jnp
 
 from .. import _tree, _xla
 from .._errors import needs_value
-from .._errors.problem import (
-    check_conditions,
-    check_constraint,
-    check_dependence,
-    check_guess,
-    check_output,
-    check_pair,
-    check_residuals,
-)
+from .._errors.call import cannot_call, check_constraint, check_guess
+from .._errors.problem import check_conditions, check_dependence, check_output, check_pair, check_residuals
 from .._tree import Layout, Leaves, is_complex, is_dynamic, is_number, is_unknown, path_names, shape_of, to_real
 from .call import Call, Hoisted
 from .constraint import condition, correction
@@ -78,6 +71,11 @@ def hoist(call: Call) -> Hoisted:
     except needs_value:
         # F uses a Python float of its own as a number (`if self.alpha > 3`, `math.sqrt(self.alpha)`).
         return _hoist(call, lambda leaf: is_dynamic(leaf) and not is_number(leaf))
+    except TypeError as error:
+        other = cannot_call(call.function, call.F, error, call.x0, call.args)
+        if other is error:
+            raise
+        raise other from error
 
 
 def _hoist(call: Call, dynamic: Callable[[Any], bool]) -> Hoisted:

@@ -1,12 +1,12 @@
 """The choice of derivative, as the user states it."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import lineax as lx
 
-from .._errors.values import check_choice, check_count, check_linear_solver
-from .._linear import NeumannSeries
+from .._errors.values import check_arguments, check_choice, check_count, check_linear_solver, check_tags
+from .._linear import TAGS, NeumannSeries, asked_for
 
 
 class AbstractAdjoint(eqx.Module):
@@ -14,15 +14,20 @@ class AbstractAdjoint(eqx.Module):
 
     kinds: ClassVar[tuple[str, ...]] = ("fixed_point", "root")  # of problems
 
+    def __new__(cls, *args: Any, **keywords: Any) -> Any:
+        if keywords:
+            check_arguments(cls, keywords)
+        return super().__new__(cls)
+
 
 class Implicit(AbstractAdjoint):
     """The exact derivative by the implicit function theorem: `A ẋ = −B θ̇`, or `Aᵀ λ = x̄, θ̄ = −Bᵀ λ`. The default.
 
     **Arguments:**
 
-    - `linear_solver`: a Lineax solver for A and Aᵀ, one for general matrices. By default by size: `SmallLU()` up to 4
-      unknowns, LAPACK's LU up to 100 of a fixed point and 1000 of a root, above that, matrix-free, BiCGStab, and where
-      it has failed GMRES, or LU up to 1000. `Solution.linear_solver` says which.
+    - `linear_solver`: a Lineax solver for A and Aᵀ, for general matrices if `tags` do not say more. By default by size:
+      `SmallLU()` up to 4 unknowns, LAPACK's LU up to 100 of a fixed point and 1000 of a root, above that, matrix-free,
+      BiCGStab, and where it has failed GMRES, or LU up to 1000. `Solution.linear_solver` says which.
     - `polish`: whether A and B are evaluated at `x − A⁻¹R(x)`, one Newton step from x, in place of x. The derivative of
       a loosely solved problem then has the square of the error of x. `Solution.x` is not changed.
     - `check`: whether a nearly singular A is found out, by a second right-hand side: where A is singular, the first may
@@ -30,6 +35,10 @@ class Implicit(AbstractAdjoint):
     - `failed`: what stands for the derivative of a solve that has failed, under `throw=False`: `"nan"`; `"zero"`, which
       leaves it out, so that a batch can be trained on of which a lane or a row misses the tolerance; or `"one_step"`,
       that of `OneStep` at the last x, where F is finite there. `Solution.success` says which have failed.
+
+    - `tags`: what Lineax's solvers for a certain form want to be told of A, here I − ∂F/∂x of a fixed point: one or
+      several, `lineax.positive_semidefinite_tag` for `lineax.CG` and `lineax.Cholesky`, `lineax.tridiagonal_tag` for
+      `lineax.Tridiagonal`. It is not believed: an answer that does not solve the equations is an error as any other.
 
     **Cost:** one linear solve for each tangent or cotangent; a Jacobian factorises A once. Nothing depends on the
     number of iterations, neither time nor memory. `polish` adds one evaluation of F, of A, and one linear solve.
@@ -52,12 +61,18 @@ class Implicit(AbstractAdjoint):
     polish: bool = eqx.field(default=False, static=True)
     check: bool = eqx.field(default=True, static=True)
     failed: Literal["nan", "zero", "one_step"] = eqx.field(default="nan", static=True)
+    tags: Any = eqx.field(default=(), static=True, repr=False)
 
     def __check_init__(self) -> None:
         given = self.linear_solver
         cause = "It says what stands for the derivative of a solve that has failed."
         check_choice("Implicit(failed=...)", self.failed, ("nan", "zero", "one_step"), cause)
         check_linear_solver("Implicit", given, given is None or isinstance(given, lx.AbstractLinearSolver))
+        check_tags("Implicit", given, self.tag_set, TAGS, asked_for(given))
+
+    @property
+    def tag_set(self) -> frozenset[object]:
+        return frozenset(self.tags if isinstance(self.tags, tuple | list | set | frozenset) else (self.tags,))
 
 
 class Neumann(AbstractAdjoint):

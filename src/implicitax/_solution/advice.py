@@ -23,6 +23,7 @@ class Run(NamedTuple):
     own_tolerances: str = ""  # those of a solver of another library
     unrolled: int | None = None  # the steps that were asked for
     points: int = 0  # tried around x0, where F is not finite there
+    tags: str = ""  # what the user has said of A
     excess: int | None = None  # equations, where these are more than the unknowns
     preconditioned: bool = False
 
@@ -103,6 +104,9 @@ def _non_finite(run: Run, nit: int) -> str:
 def _linear_solve(run: Run, nit: int) -> str:
     if run.matrix:
         return "Look for an unknown that the equations do not determine."
+    if run.tags:
+        of = "I − ∂F/∂x" if run.kind == "fixed_point" else "∂R/∂x"
+        return f"Or {of} is not {run.tags}, as `tags` say; or the linear solver needs more steps."
     return (
         "Or the iterative linear solver needs more steps: give it more, by `adjoint=ix.Implicit(linear_solver=...)`, "
         f"or {run.preconditioner}, by `solver=ix.NewtonKrylov(preconditioner)`, which serves the derivative, too."

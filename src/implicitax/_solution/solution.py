@@ -1,11 +1,19 @@
 """What a solve returns."""
 
+from typing import TYPE_CHECKING, Any, Generic
+
 import equinox as eqx
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
+from typing_extensions import TypeVar
 
+from .._errors import words
+from . import show
 from .status import Status
 from .summary import Ending, Summary
+
+X = TypeVar("X", default=Any)  # the type of x0
+Aux = TypeVar("Aux", default=Any)
 
 
 class History(eqx.Module):
@@ -23,8 +31,11 @@ class History(eqx.Module):
     every: Int[Array, "..."]
 
 
-class Solution(eqx.Module):
+class Solution(eqx.Module, Generic[X, Aux]):
     """The result of `fixed_point` or `root`. Under `vmap` every field has the lanes as leading axes.
+
+    At the prompt and in a notebook it shows itself: how it ended, x, the residual, the iterations, what was used; of
+    lanes and rows how many ended how, and the worst. To a type checker it is a `Solution[X, Aux]`, X the type of x0.
 
     - `x`: the solution, a pytree like x0. The only field, with `aux`, that has a derivative.
     - `success`: whether the residual, recomputed at `x`, meets the tolerance.
@@ -41,8 +52,8 @@ class Solution(eqx.Module):
     - `solver`, `linear_solver`: what solved it, and what solves the linear systems of its derivative, as text.
     """
 
-    x: PyTree
-    aux: PyTree
+    x: X
+    aux: Aux
     status: Int[Array, "..."]
     nit: Int[Array, "..."]
     nfev: Int[Array, "..."]
@@ -72,3 +83,25 @@ class Solution(eqx.Module):
                 "`jit` or `vmap`. Return the Solution from the transformed function and ask it outside."
             )
         return self.summary.describe(Ending(self.status, self.nit, self.residual, self.component))
+
+    if not TYPE_CHECKING:  # for which there would be every name
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(words.attribute(name, _NAMES))
+
+        def __getitem__(self, key: Any) -> Any:  # by which Python unpacks, too
+            raise TypeError(words.item(key))
+
+    def __repr__(self) -> str:
+        return show.as_text(self._parts)
+
+    def _repr_html_(self) -> str:
+        return show.as_html(self._parts)
+
+    @property
+    def _parts(self) -> show.Parts:
+        ending = Ending(self.status, self.nit, self.residual, self.component)
+        return show.Parts(self.x, self.aux, ending, self.nfev, self.error, self.history, self.summary)
+
+
+_NAMES = ("x", "success", "status", "message", "nit", "nfev", "residual", "aux", "error", "history", "solver")

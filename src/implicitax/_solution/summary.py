@@ -68,9 +68,7 @@ class Summary(eqx.Module):
             return f"{status.size} of {status.size} {self.noun}: {Status.CONVERGED.text}"
         lane = tuple(np.argwhere(failed)[0]) if status.ndim else ()
         code = Status(int(status[lane]))
-        where = (
-            f"{failed.sum()} of {status.size} {self.noun} failed, at {_indices(failed)}. The first: " if lane else ""
-        )
+        where = f"{failed.sum()} of {status.size} {self.noun} failed, at {indices(failed)}. The first: " if lane else ""
         what = f"{self.solver}, iteration {int(nit[lane])}, max|residual| = {float(residual[lane]):.3g}"
         if code in (Status.NON_FINITE_GUESS, Status.GUESS_OUT_OF_BOUNDS):
             what = f"first at {self.locate(int(component[lane]))}"
@@ -148,7 +146,8 @@ def _are_alike(ending: Ending) -> bool:
     return all(np.all(np.asarray(values) == np.ravel(values)[0]) for values in ending)
 
 
-def _indices(failed: np.ndarray) -> str:
-    indices = [int(index[0]) if failed.ndim == 1 else tuple(map(int, index)) for index in np.argwhere(failed)]
-    shown = ", ".join(map(str, indices[:10]))
-    return f"{'index' if len(indices) == 1 else 'indices'} {shown}{', ...' if len(indices) > 10 else ''}"
+def indices(failed: np.ndarray) -> str:
+    """Where it is true, as many as one can read."""
+    found = [int(index[0]) if failed.ndim == 1 else tuple(map(int, index)) for index in np.argwhere(failed)]
+    shown = ", ".join(map(str, found[:10]))
+    return f"{'index' if len(found) == 1 else 'indices'} {shown}{', ...' if len(found) > 10 else ''}"

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from .. import _xla
 from .._errors import sweep as check
 from .._errors.keywords import check_kind, needs_rich
-from .._plan import SharedKeywords, box, complete, declares, structure_of, tolerances
+from .._plan import SharedKeywords, box, complete, declares, structure_of, sweeps, tolerances
 from .._problem import Call, Kind, Problem, hoist
 from .._rule import Found
 from .._solution import Solution
@@ -26,6 +26,7 @@ from .lanes import Axes, Mapped, choose_mesh, find_lanes
 _GROUPS = 100  # reports of a progress bar
 
 
+@sweeps
 @declares(SharedKeywords)
 def sweep(
     F: Callable[..., Any],
@@ -60,8 +61,8 @@ def sweep(
       and inside of `jit` or a derivative one only, unless XLA has two threads for each (`docs/fast.md`).
     - `progress`: whether to show a bar. Not inside `jit`, `grad` or `vmap`, where Python does not see how far the
       computation is. Needs the extra `cli`.
-    - `solver`, `adjoint`, `rtol`, `atol`, `residual_atol`, `max_steps`, `bounds`, `constraint`, `sparsity`, `has_aux`,
-      `error_estimate`, `throw`: as in `fixed_point`, the same for all problems.
+    - `solver`, `adjoint`, `rtol`, `atol`, `residual_atol`, `max_steps`, `options`, `bounds`, `constraint`, `sparsity`,
+      `has_aux`, `error_estimate`, `throw`: as in `fixed_point`, the same for all problems.
 
     **Returns:** a `Solution` in which every array has the problems along axis 0.
 
