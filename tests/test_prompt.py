@@ -299,6 +299,7 @@ DOORS = {
 def test_at_every_door(door):
     call, argument, counterpart = DOORS[door]
     text = text_of(call)
+    assert text == text.strip()
     assert text.startswith(argument)
     assert counterpart in text
 

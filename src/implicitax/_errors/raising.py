@@ -34,7 +34,7 @@ class ConvergenceError(RuntimeError):
 
 def mistake(argument: str, expected: str, got: str, cause: str, remedy: str) -> str:
     """The text of an error about an argument: where, expected what, got what, why likely, what to do."""
-    return f"`{argument}`: expected {expected}, got {got}. {cause} {remedy}"
+    return f"`{argument}`: expected {expected}, got {got}. {cause} {remedy}".rstrip()
 
 
 def raise_where(

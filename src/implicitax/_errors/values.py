@@ -150,7 +150,7 @@ def check_arguments(cls: Any, given: dict[str, Any]) -> None:
                     f"one of the arguments {', '.join(known)}" if known else "no argument",
                     f"the argument {name}",
                     *words.argument(owner, name, known),
-                ).strip()
+                )
             )
 
 

@@ -69,6 +69,17 @@ _KEYWORDS = {
     "jit": _JIT,
     **dict.fromkeys(("vmap", "batched", "in_axes"), _LANES),
 }
+_ELSEWHERE = {
+    "batch_axis",
+    "bounds",
+    "history",
+    "progress",
+    "throw",
+    "adjoint",
+    "error_estimate",
+    "options",
+    "callback",
+}
 _NOT_HERE = {
     ("custom", "solver"): _DECORATED,
     ("custom", "max_steps"): _DECORATED,
@@ -82,17 +93,7 @@ def counterpart(caller: str, name: str, known: tuple[str, ...]) -> Word:
     word = _KEYWORDS.get(name) or _NOT_HERE.get((caller.partition("_")[0], name))
     if word is None and caller.endswith("Layer") and name == "x0":
         word = Word("The guess of a layer is `init`, or `init_fn`; x0 is one of a call, `layer(*args, x0=x0)`.", "")
-    if word is None and name in (
-        "batch_axis",
-        "bounds",
-        "history",
-        "progress",
-        "throw",
-        "adjoint",
-        "error_estimate",
-        "options",
-        "callback",
-    ):
+    if word is None and name in _ELSEWHERE:
         word = _OF_SOLVES
     if word is None:
         close = difflib.get_close_matches(name, known, n=1)
