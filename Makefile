@@ -28,7 +28,7 @@ demo: $(VENV)/.installed-cli
 	$(BIN)/implicitax demo
 
 # One only: make models MODELS=canopy
-MODELS ?= canopy digits bratu demand powergrid
+MODELS ?= canopy digits bratu demand powergrid reaction
 models: $(VENV)/.installed-dev
 	@set -e; for model in $(MODELS); do \
 		echo "== $$model"; \
