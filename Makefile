@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo         solve and differentiate two small systems, and draw them in demo.png"
-	@echo "make models       solve the four models of examples/ at full size, and draw docs/images/*.png"
+	@echo "make models       solve the models of examples/ at full size, and draw docs/images/*.png"
 	@echo "make test         run all tests"
 	@echo "make test-default-flags        the same, compiled as a user's programs are: half an hour"
 	@echo "make test-default-flags-short  of these the lanes, the accuracy, several devices"
@@ -28,7 +28,7 @@ demo: $(VENV)/.installed-cli
 	$(BIN)/implicitax demo
 
 # One only: make models MODELS=canopy
-MODELS ?= canopy digits bratu demand
+MODELS ?= canopy digits bratu demand powergrid reaction
 models: $(VENV)/.installed-dev
 	@set -e; for model in $(MODELS); do \
 		echo "== $$model"; \

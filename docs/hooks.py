@@ -74,6 +74,7 @@ def run(code: str, path: Path) -> list[str]:
     """What each cell prints; in a process of its own, since a script may set JAX's precision. Compiled quickly: no page
     shows a time."""
     environment = os.environ | {"XLA_FLAGS": scripts.QUICK}
+    code = f"__file__ = {str(path)!r}\n{code}"  # beside which a script has its data
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
