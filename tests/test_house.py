@@ -31,7 +31,7 @@ ROOMS = (
 # And so it is inside a room, in which the files are in this order; `__init__` comes last, and only hands names on.
 FILES = {
     "_tree": ("arithmetic", "layout"),
-    "_errors": ("raising", "problem", "keywords", "values", "sparsity", "sweep"),
+    "_errors": ("raising", "lines", "problem", "python", "keywords", "values", "sparsity", "sweep"),
     "_solution": ("status", "advice", "summary", "solution"),
     "_problem": (
         *("constraint", "overdetermined", "slopes"),
