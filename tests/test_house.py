@@ -58,8 +58,9 @@ FILES = {
     "_plan": ("keywords", "auto", "plan", "limits"),
     "_sweep": ("lanes", "chunks", "sweep"),
     "_diagnose": (
-        *("convergence", "record", "problem", "picard", "local", "gradient", "cost"),
-        *("words", "report", "plot", "diagnosis", "diagnose", "pattern"),
+        *("convergence", "record", "problem", "evaluate", "picard", "local", "gradient", "cost", "shape"),
+        *("moved", "inside", "nans", "elsewhere", "jump", "temperature", "mistaken", "untraced", "evidence"),
+        *("derivatives", "meant", "words", "report", "plot", "diagnosis", "diagnose", "pattern"),
     ),
     "_app": ("measure", "systems", "panels", "demo", "bench", "target", "commands"),
 }
