@@ -31,10 +31,11 @@ def diagnose(
 ) -> Diagnosis:
     r"""Says whether the solution of `x = F(x, *args)`, or of `F(x, *args) = 0`, is right, and whether its gradient is.
 
-    It solves the problem with the solver asked for and with others, follows plain iteration, looks at ∂F/∂x at the
-    solution, and compares the implicit derivative in both modes with central differences and with unrolling, one row
-    for each of the first 40 arrays of parameters. What it finds it says in words, with what to do. It never raises for
-    a bad problem.
+    It solves the problem with the solver asked for and with others, and from other guesses, follows plain iteration,
+    looks at ∂F/∂x at the solution, compares F's own derivatives with its values, leaf by leaf, and the implicit
+    derivative in both modes with central differences and with unrolling, one row for each of the first 40 arrays of
+    parameters. What it finds it says in words, with what to do; a suspicion says "may". It never raises for a bad
+    problem.
 
     **Arguments:** as in `fixed_point` and `root`; `kind` says which of the two, `"fixed_point"` or `"root"`. Give
     `solver` and `max_steps` as in your model, to see what they do to it.

@@ -3,6 +3,7 @@
 Nothing is solved here. So what is found is F's own, and not that of a solver, of a tolerance or of another solution.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -18,6 +19,7 @@ from .evaluate import Evaluated
 Verdict = Literal["agrees", "still", "steps", "beyond", "cut", "wrong", "undefined", "unclear"]
 _FAR = (1e-2, 0.1, 0.5, 1.0, 3.0, 10.0)  # how far an input is moved, in its own units, where F did not change nearby
 _BISECTIONS = 50
+_SECONDS = 20.0  # after which no more parameters are looked at
 _JUMP = 1e-2  # of the whole change: so much between two points next to each other is a jump
 _WRONG = 1e-3  # relative error of a derivative
 _CLEAR = 0.03  # and of the differences, beyond which nothing is said
@@ -51,10 +53,12 @@ class Part(NamedTuple):
 
 
 def look(at: Evaluated, x: Leaves) -> tuple[Moved, ...]:
-    """Every leaf of x and of θ."""
+    """Every leaf of x, and of θ as long as there is time."""
     found = []
-    rng = np.random.default_rng(3)
+    rng, start = np.random.default_rng(3), time.perf_counter()
     for part in _parts(at, x, rng):
+        if not part.state and time.perf_counter() - start > _SECONDS:
+            break
         found.append(_Line(at, x, part, rng).judged())
     return tuple(found)
 

@@ -10,7 +10,6 @@ from .evidence import Evidence, listed
 from .problem import Case
 from .record import ORDER, Attempt, Finding, Local, Parameter, PlainIteration, Severity
 
-_LARGE = 20  # unknowns from which on a structure is worth a word
 _COUNT = 15  # iterations of plain iteration that a model may be thought to do
 _ILL, SINGULAR = 1e8, 1e13  # condition in units of x
 _SAME = ("still", "unclear")  # verdicts that say nothing against a derivative of 0
@@ -28,7 +27,7 @@ def findings(seen: Evidence) -> tuple[Finding, ...]:
         found += _plain(seen.attempts, seen.picard, local)
     if local is not None:
         found += _structure(seen, local)
-    if seen.pattern is not None and seen.pattern.form and case.problem.size >= _LARGE:
+    if seen.pattern is not None and seen.pattern.form:
         found.append(shape.finding(seen.pattern, case.problem.size))
     found += derivatives.findings(seen, bool(inputs))
     if not inputs:
