@@ -15,14 +15,16 @@ class Fault(NamedTuple):
     make: Callable[[], Any]  # () -> (F, x0, args, keywords)
     words: tuple[str, ...]  # all of which the report has, however its lines are wrapped
     unsaid: tuple[str, ...] = ()  # and none of these
+    gradient: bool = True  # whether the derivative of the solution has to do with it
+    solvers: tuple[str, ...] = ("Auto",)  # that have to be tried
 
 
 FAULTS: list[Fault] = []
 
 
-def fault(*words: str, unsaid: tuple[str, ...] = ()) -> Callable[[Any], Any]:
+def fault(*words: str, **details: Any) -> Callable[[Any], Any]:
     def register(make: Any) -> Any:
-        FAULTS.append(Fault(make.__name__, make, words, unsaid))
+        FAULTS.append(Fault(make.__name__, make, words, **details))
         return make
 
     return register
@@ -31,7 +33,9 @@ def fault(*words: str, unsaid: tuple[str, ...] = ()) -> Callable[[Any], Any]:
 # F's derivative is not that of its values ---------------------------------------------------------------------------
 
 
-@fault("F changes with x0 in steps", "round", unsaid=("does not depend on its state", "derivative-wrong"))
+@fault(
+    "F changes with x0 in steps", "round", unsaid=("does not depend on its state", "derivative-wrong"), gradient=False
+)
 def rounded_state() -> Any:
     return lambda x, a: 0.3 + jnp.round(a * x), 1.0, (0.4,), {}
 
@@ -152,7 +156,7 @@ def norm_of_zero() -> Any:
     return F, jnp.ones(2), (jnp.zeros(2),), {}
 
 
-@fault("NaN", "nan_to_num", "log", "faults.py", "hidden")
+@fault("NaN", "nan_to_num", "log", "faults.py", "hidden", gradient=False)
 def nan_to_num_of_the_state() -> Any:
     return lambda x, a: jnp.nan_to_num(jnp.log(x)) + a, -1.0, (-0.5,), {}
 
@@ -167,7 +171,7 @@ def nan_to_num_of_a_parameter() -> Any:
     )
 
 
-@fault("NaN", "hidden", "log", "faults.py")
+@fault("NaN", "hidden", "log", "faults.py", gradient=False)
 def nanmean_over_rows() -> Any:
     def F(x, a):
         return 0.5 * jnp.cos(x) + 0.1 * jnp.nanmean(jnp.log(a))
@@ -190,20 +194,20 @@ def missing_row() -> Any:
 # What is solved is not what was meant -------------------------------------------------------------------------------
 
 
-@fault("impure", "random")
+@fault("impure", "random", gradient=False)
 def random_numbers_of_numpy() -> Any:
     rng = np.random.default_rng(0)
     return lambda x: 0.5 * jnp.cos(x) + 0.01 * rng.normal(), 1.0, (), {}
 
 
-@fault("impure", "random")
+@fault("impure", "random", gradient=False)
 def dropout_of_numpy_beside_the_guess() -> Any:
     """Which at x0 changes nothing: 0 times whatever it is."""
     rng = np.random.default_rng(0)
     return lambda x, a: a + (x - 1.0) * rng.uniform(0.1, 0.3), 1.0, (0.3,), {}
 
 
-@fault("impure", "counts")
+@fault("impure", "counts", gradient=False)
 def counting_calls() -> Any:
     count = [0]
 
@@ -214,14 +218,14 @@ def counting_calls() -> Any:
     return F, 1.0, (), {}
 
 
-@fault("impure")
+@fault("impure", gradient=False)
 def random_in_a_callback() -> Any:
     rng = np.random.default_rng(0)
     drawn = lambda x: np.asarray(0.5 * np.cos(x) + 0.01 * rng.normal(), x.dtype)
     return lambda x: jax.pure_callback(drawn, x, x), jnp.ones(()), (), {}
 
 
-@fault("may be a residual", 'kind="root"')
+@fault("may be a residual", 'kind="root"', gradient=False)
 def residual_as_a_map() -> Any:
     def R(T, radiation, air):
         return radiation - 5.67e-8 * T**4 - 12.0 * (T - air)
@@ -229,7 +233,7 @@ def residual_as_a_map() -> Any:
     return R, 300.0, (500.0, 298.0), {}
 
 
-@fault("may be a residual", 'kind="root"')
+@fault("may be a residual", 'kind="root"', gradient=False)
 def map_minus_state_as_a_map() -> Any:
     def R(T, air):
         return {
@@ -240,18 +244,18 @@ def map_minus_state_as_a_map() -> Any:
     return R, {"leaf": 300.0, "soil": 295.0}, (299.0,), {}
 
 
-@fault("may be a fixed-point map", "fixed_point")
+@fault("may be a fixed-point map", "fixed_point", gradient=False)
 def map_as_a_residual() -> Any:
     return lambda T, air: air + 3 * jnp.tanh((302 - T) / 9), 300.0, (299.0,), {"kind": "root"}
 
 
-@fault("may be a fixed-point map", "fixed_point")
+@fault("may be a fixed-point map", "fixed_point", gradient=False)
 def layer_as_a_residual() -> Any:
     W = 0.3 * jnp.asarray(np.random.default_rng(1).normal(size=(4, 4)))
     return lambda x, b: 2 + jnp.tanh(W @ x + b), 2 * jnp.ones(4), (jnp.ones(4),), {"kind": "root"}
 
 
-@fault("273.15", "may be in °C")
+@fault("273.15", "may be in °C", gradient=False)
 def air_in_celsius() -> Any:
     def F(T, air, radiation):
         conductance = 0.02 * (1 + jnp.exp(-(((T - 298.15) / 12) ** 2)))
@@ -260,12 +264,12 @@ def air_in_celsius() -> Any:
     return F, 300.0, (25.0, 400.0), {}
 
 
-@fault("273.15", "may be in °C")
+@fault("273.15", "may be in °C", gradient=False)
 def guess_in_celsius() -> Any:
     return lambda T, air: air + 4 / (1 + jnp.exp((T - 301) / 6)), 25.0, (299.0,), {}
 
 
-@fault("273.15", "x0['T']")
+@fault("273.15", "x0['T']", gradient=False)
 def celsius_converted_twice() -> Any:
     def F(x, air):
         saturation = 611.0 * jnp.exp(17.27 * (x["T"] - 273.15) / (x["T"] - 273.15 + 237.3))
@@ -274,7 +278,7 @@ def celsius_converted_twice() -> Any:
     return F, {"T": 24.0, "e": 1500.0}, (22.0,), {}
 
 
-@fault("273.15", "args[0]")
+@fault("273.15", "args[0]", gradient=False)
 def kelvin_converted_twice() -> Any:
     def F(x, T):
         return 0.5 * x + 1e-3 * (T + 273.15) * jnp.exp(-x)
@@ -282,12 +286,12 @@ def kelvin_converted_twice() -> Any:
     return F, 0.3, (296.0,), {}
 
 
-@fault("unstable", "x0 is itself a fixed point")
+@fault("unstable", "x0 is itself a fixed point", gradient=False)
 def start_at_zero() -> Any:
     return lambda x, a: jnp.tanh(a * x), jnp.zeros(2), (2.0,), {}
 
 
-@fault("unstable", "x0 is itself a fixed point")
+@fault("unstable", "x0 is itself a fixed point", gradient=False)
 def epidemic_that_has_not_begun() -> Any:
     F = lambda x, R: {"ill": 1 - jnp.exp(-R * x["ill"]), "immune": 0.5 * x["immune"] + 0.3 * x["ill"]}
     return F, {"ill": 0.0, "immune": 0.0}, (2.5,), {}
@@ -298,17 +302,17 @@ def start_where_the_map_repels() -> Any:
     return lambda x, a: 1.5 * x + a, -0.6, (0.3,), {}
 
 
-@fault("second-solution", "There is another fixed point")
+@fault("second-solution", "There is another fixed point", gradient=False)
 def two_fixed_points() -> Any:
     return lambda x, a: jnp.tanh(3 * x) + a, 0.05, (0.02,), {}
 
 
-@fault("second-solution", "another root")
+@fault("second-solution", "another root", gradient=False)
 def two_roots() -> Any:
     return lambda x, a: (x - 1.0) * (x - 1.2) * (x + 3) - a, 1.09, (1e-3,), {"kind": "root"}
 
 
-@fault("unit", "x0['p']", "100")
+@fault("unit", "x0['p']", "100", gradient=False)
 def pressure_in_two_units() -> Any:
     F = lambda x, g: {"T": 300 - 1e-5 * x["p"] * g, "p": 101325.0 * jnp.exp(-g * 100 / x["T"])}
     return F, {"T": 299.0, "p": 1013.0}, (0.034,), {}
@@ -343,23 +347,29 @@ def state_that_is_never_read() -> Any:
 # No solution, or none that is determined ----------------------------------------------------------------------------
 
 
-@fault("picard-cycles", "period 2", "not-converged")
+@fault("picard-cycles", "period 2", "not-converged", gradient=False)
 def too_few_iterations() -> Any:
     F = lambda x, a: a - 2.9 * jnp.tanh(x)
     return F, jnp.array([0.5, 0.2]), (jnp.array([1.0, 2.0]),), {"solver": ix.Picard(), "max_steps": 15}
 
 
-@fault("not-converged", "unstable", "Newton", unsaid=("a cycle, a jump or kink",))
+@fault("not-converged", "unstable", "Newton", unsaid=("a cycle, a jump or kink",), solvers=("Auto", "Anderson"))
 def repelling_map() -> Any:
     return lambda x, a: 1.5 * x + a, 1.0, (0.3,), {}
 
 
-@fault("picard-diverges", "grows beyond all numbers", "eigenvalue 1.5", unsaid=("leaves the domain", "Give a damping"))
+@fault(
+    "picard-diverges",
+    "grows beyond all numbers",
+    "eigenvalue 1.5",
+    unsaid=("leaves the domain", "Give a damping"),
+    solvers=("Auto", "Anderson"),
+)
 def repelling_map_in_single_precision() -> Any:
     return lambda x, a: 1.5 * x + a, jnp.float32(1.0), (jnp.float32(0.3),), {"solver": ix.Picard()}
 
 
-@fault("jumps", "no fixed point")
+@fault("jumps", "no fixed point", gradient=False)
 def jump_across_the_diagonal() -> Any:
     return lambda x, a: jnp.where(x > a, 0.0, 1.0) + 0.1 * x, jnp.zeros(2), (0.5,), {}
 

@@ -19,6 +19,7 @@ from .evaluate import Evaluated
 Verdict = Literal["agrees", "still", "steps", "beyond", "cut", "wrong", "undefined", "unclear"]
 _FAR = (1e-2, 0.1, 0.5, 1.0, 3.0, 10.0)  # how far an input is moved, in its own units, where F did not change nearby
 _BISECTIONS = 50
+_DRAWS = 2
 _SECONDS = 20.0  # after which no more parameters are looked at
 _JUMP = 1e-2  # of the whole change: so much between two points next to each other is a jump
 _WRONG = 1e-3  # relative error of a derivative
@@ -56,10 +57,11 @@ def look(at: Evaluated, x: Leaves) -> tuple[Moved, ...]:
     """Every leaf of x, and of θ as long as there is time."""
     found = []
     rng, start = np.random.default_rng(3), time.perf_counter()
+    noise = _noise(at, x)
     for part in _parts(at, x, rng):
         if not part.state and time.perf_counter() - start > _SECONDS:
             break
-        found.append(_Line(at, x, part, rng).judged())
+        found.append(_Line(at, x, part, noise, rng).judged())
     return tuple(found)
 
 
@@ -88,11 +90,21 @@ def _named(name: str, mask: np.ndarray, batch_axis: int | None) -> str:
     return f"{first} and {more} more of {name}" if more else first
 
 
+def _noise(at: Evaluated, x: Leaves) -> np.ndarray:
+    """How the values change when the last digits of x do. At a root R is 0, and what it is made of is not."""
+    flat, eps = np.asarray(_tree.ravel(x)), float(jnp.finfo(_tree.work_dtype(x)).eps)
+    rng, start = np.random.default_rng(7), at.values(x, at.case.theta)
+    beside = (flat * (1 + eps * rng.choice((-2.0, 2.0), flat.size)) for _ in range(_DRAWS))
+    changes = [np.abs(at.values(_tree.unravel(jnp.asarray(b), x), at.case.theta) - start) for b in beside]
+    worst = np.max(changes, axis=0)
+    return np.where(np.isfinite(worst), worst, 0)
+
+
 class _Line:
     """F along one direction."""
 
-    def __init__(self, at: Evaluated, x: Leaves, part: Part, rng: np.random.Generator):
-        self.at, self.x, self.part = at, x, part
+    def __init__(self, at: Evaluated, x: Leaves, part: Part, noise: np.ndarray, rng: np.random.Generator):
+        self.at, self.x, self.part, self.noise = at, x, part, noise
         self.theta, self.smooth = at.case.theta, at.smooth(at.case.theta)
         leaf = (x if part.state else self.smooth)[part.leaf]
         known = np.where(part.mask & np.isfinite(np.asarray(leaf)), np.abs(np.asarray(leaf)), 0)
@@ -151,7 +163,7 @@ class _Line:
         if np.all(says == 0) and all(self._is_same(values, h) for values, h in nearby):
             return self._farther()
         spread = np.maximum(np.abs(slopes[0] - middle), np.abs(slopes[2] - middle))
-        rounding = _ROUNDING * self.eps * np.abs(self.start) / h[0]
+        rounding = _ROUNDING * (self.eps * np.abs(self.start) + self.noise) / h[0]
         largest = max(np.max(np.abs(middle) / self.units), np.max(np.abs(says) / self.units))
         size = np.maximum(np.abs(middle), np.abs(says))
         floor = np.maximum(rounding, 1e-6 * largest * self.units)
@@ -180,7 +192,7 @@ class _Line:
     def _is_same(self, values: np.ndarray, h: float) -> bool:
         """But for rounding: F is (F − x) + x here."""
         sizes = np.abs(self.start) + (np.max(np.abs(self.flat)) + abs(h) * self.length if self.at.fixed else 0)
-        return bool(np.all(np.abs(values - self.start) <= 8 * self.eps * sizes))
+        return bool(np.all(np.abs(values - self.start) <= 8 * self.eps * sizes + self.noise))
 
     def _found(self, verdict: Verdict, says: np.ndarray, changes: np.ndarray, reach: float = 0.0) -> Moved:
         worst = int(np.argmax(np.where(np.isnan(says - changes), np.inf, np.abs(says - changes) / self.units)))
