@@ -75,7 +75,7 @@ def _of_function(seen: Evidence, moved: Moved) -> Iterator[Finding]:
             "note",
             "flat",
             f"{F} does not change with {name} near its value, but from {moved.reach:.2g} of its size away on: by a "
-            "`clip`, a minimum or maximum, or a branch. So its derivative is 0 here.",
+            "`clip`, a minimum or maximum, a branch, or underflow. So its derivative is 0 here.",
         )
 
 

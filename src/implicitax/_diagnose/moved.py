@@ -21,6 +21,7 @@ _FAR = (1e-2, 0.1, 0.5, 1.0, 3.0, 10.0)  # how far an input is moved, in its own
 _BISECTIONS = 50
 _DRAWS = 2
 _SECONDS = 20.0  # after which no more parameters are looked at
+_CLEARLY = 1e3  # times rounding
 _JUMP = 1e-2  # of the whole change: so much between two points next to each other is a jump
 _WRONG = 1e-3  # relative error of a derivative
 _CLEAR = 0.03  # and of the differences, beyond which nothing is said
@@ -186,13 +187,19 @@ class _Line:
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
             low, high = (middle, high) if self._is_same(self.value(middle), middle) else (low, middle)
-        jump = np.max(np.abs(self.value(high) - self.start)) > _JUMP * np.max(np.abs(moved - self.start))
+        change = np.abs(self.value(high) - self.start)
+        # What rises from below rounding, as exp(−x²) does, is no jump.
+        clear = np.any(change > _CLEARLY * self._rounding(high))
+        jump = clear and np.max(change) > _JUMP * np.max(np.abs(moved - self.start))
         return self._found("steps" if jump else "beyond", says, says, abs(high))
 
     def _is_same(self, values: np.ndarray, h: float) -> bool:
-        """But for rounding: F is (F − x) + x here."""
+        return bool(np.all(np.abs(values - self.start) <= self._rounding(h)))
+
+    def _rounding(self, h: float) -> np.ndarray:
+        """Of the values: F is (F − x) + x here."""
         sizes = np.abs(self.start) + (np.max(np.abs(self.flat)) + abs(h) * self.length if self.at.fixed else 0)
-        return bool(np.all(np.abs(values - self.start) <= 8 * self.eps * sizes + self.noise))
+        return 8 * self.eps * sizes + self.noise
 
     def _found(self, verdict: Verdict, says: np.ndarray, changes: np.ndarray, reach: float = 0.0) -> Moved:
         worst = int(np.argmax(np.where(np.isnan(says - changes), np.inf, np.abs(says - changes) / self.units)))
