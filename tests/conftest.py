@@ -21,7 +21,19 @@ if os.environ.get("IMPLICITAX_XLA_DEFAULTS", "0") == "0" and scripts.QUICK not i
 jax.config.update("jax_traceback_in_locations_limit", 0)
 
 # Files that take longest, so that no worker is left with one of them at the end (`--dist loadfile`).
-LONGEST = ("docs", "peers", "adjoint", "roots", "batch", "sweep", "cli_diagnose", "reference", "diagnose", "methods")
+LONGEST = (
+    "docs",
+    "peers",
+    "faults",
+    "adjoint",
+    "roots",
+    "batch",
+    "sweep",
+    "cli_diagnose",
+    "reference",
+    "diagnose",
+    "methods",
+)
 
 
 # A pass of the garbage collector visits all that JAX keeps, many times in each test: a tenth of the time of all.

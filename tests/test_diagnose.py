@@ -262,3 +262,59 @@ def test_an_f_that_is_another_each_time():
         assert "impure" in [finding.code for finding in report.findings]
     key = jax.random.key(0)
     assert ix.diagnose(lambda x: 0.5 * jnp.cos(x) + jax.random.normal(key, (2,)), jnp.ones(2)).healthy
+
+
+def test_the_pattern_and_what_it_saves(tmp_path):
+    R = lambda u, a: jnp.diff(jnp.diff(u, prepend=0.0, append=0.0)) + a * jnp.exp(u)
+    report = ix.diagnose(R, jnp.zeros(250), 1e-5, kind="root")
+    said = words(report)
+    assert "∂R/∂x is tridiagonal, 3 tangents in place of 250: 748 of 62,500 entries (1.2%)" in said
+    assert "so A takes 83.3 times fewer tangents" in said
+    assert "The default uses it, in its steps and in the derivative." in said
+    assert report.pattern.picture.sum() == report.pattern.entries == 748
+    figure = report.plot()
+    assert figure.axes[3].get_title() == "tridiagonal, 3 tangents in place of 250"
+    figure.savefig(tmp_path / "figure.png")
+    numbers = json.loads(json.dumps(report.to_dict()))
+    assert numbers["pattern"]["form"] == "tridiagonal"
+    # Where it is not worth it that is said, and of a dense matrix nothing.
+    some = ix.diagnose(R, jnp.zeros(120), 1e-5, kind="root")
+    assert "The default uses it above 200 unknowns, and not in a batch" in words(some)
+    assert "tangents in place" not in words(ix.diagnose(reference, X0, 10.0, 3.0))
+
+
+def test_differences_of_a_solve_that_fails_are_none():
+    """At a moved parameter the default does not come to a fixed point that repels: its best point is no solution."""
+    report = ix.diagnose(lambda x, a: 1.5 * x + a, -0.6, 0.3)
+    assert report.healthy
+    (p,) = report.parameters
+    np.testing.assert_allclose(p.reverse, p.forward)
+    assert np.isnan(p.differences)
+    assert "No differences for args[0]" in words(report)
+
+
+def test_whose_mistake_it_is():
+    """Where F's derivative by x is wrong, those of the solution are: no parameter is to blame."""
+    F = lambda x, a, b: a * jnp.cos(jax.lax.stop_gradient(x)) + b
+    report = ix.diagnose(F, 1.0, 0.4, 0.1)
+    wrong = [finding.text for finding in report.findings if finding.severity == "error"]
+    assert len(wrong) == 1
+    assert "with respect to x0" in wrong[0]
+    assert "args" not in wrong[0]
+
+
+def test_a_line_of_the_user_s_is_named():
+    def F(x, a):
+        return 0.5 * jnp.cos(x) + jnp.where(a > 1, jnp.sqrt(a - 1), 0.0)
+
+    report = ix.diagnose(F, jnp.ones(2), 0.5)
+    line = F.__code__.co_firstlineno + 1
+    assert f"in test_diagnose.py, line {line}: `return 0.5 * jnp.cos(x)" in words(report)
+
+
+def test_what_is_left_of_a_number_that_decides_is_differentiated():
+    """Of two Python numbers F needs one: the other has its derivative compared all the same."""
+    F = lambda x, a, alpha: (jnp.cos(x) if alpha > 0.5 else jnp.sin(x)) * a
+    report = ix.diagnose(F, 1.0, 0.4, 0.7)
+    assert [p.name for p in report.parameters] == ["args[0]"]
+    assert report.parameters[0].error < 1e-6

@@ -31,7 +31,10 @@ ROOMS = (
 # And so it is inside a room, in which the files are in this order; `__init__` comes last, and only hands names on.
 FILES = {
     "_tree": ("arithmetic", "layout"),
-    "_errors": ("raising", "words", "trees", "call", "problem", "keywords", "values", "sparsity", "sweep"),
+    "_errors": (
+        *("raising", "lines", "words", "trees", "call", "problem", "python"),
+        *("keywords", "values", "sparsity", "sweep"),
+    ),
     "_solution": ("status", "advice", "summary", "show", "solution"),
     "_problem": (
         *("constraint", "overdetermined", "slopes"),
@@ -59,8 +62,9 @@ FILES = {
     "_plan": ("keywords", "typed", "prefix", "auto", "plan", "limits"),
     "_sweep": ("lanes", "chunks", "sweep"),
     "_diagnose": (
-        *("convergence", "record", "problem", "picard", "local", "gradient", "cost"),
-        *("words", "report", "plot", "diagnosis", "diagnose", "pattern"),
+        *("convergence", "record", "problem", "evaluate", "picard", "local", "gradient", "cost", "shape"),
+        *("moved", "inside", "nans", "elsewhere", "jump", "temperature", "mistaken", "untraced", "evidence"),
+        *("derivatives", "meant", "words", "report", "plot", "diagnosis", "diagnose", "pattern"),
     ),
     "_app": ("measure", "systems", "panels", "demo", "bench", "target", "commands"),
 }

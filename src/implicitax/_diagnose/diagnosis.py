@@ -16,7 +16,7 @@ class Diagnosis(Report):
     - `findings`: what was found, the gravest first; each with `severity`, `code` and `text`.
     - `healthy`: whether none of them is an error.
     - `recommended`: a line of code to paste.
-    - `picard`, `attempts`, `local`, `parameters`: the numbers; None or empty where they could not be had.
+    - `picard`, `attempts`, `local`, `pattern`, `parameters`: the numbers; None or empty where they could not be had.
 
     `print(report)` shows it as text, rich and notebooks show it as tables, `report.plot()` is a matplotlib `Figure`,
     and `report.to_dict()` has everything for JSON.

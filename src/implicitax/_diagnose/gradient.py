@@ -10,12 +10,13 @@ from .. import _tree
 from .._methods import Picard, typical_size
 from .._rule import Unrolled
 from .._solution import Status
+from .._solve import Program
 from .._tree import Leaves
+from .evaluate import MOST_LEAVES
 from .problem import Case
 from .record import Parameter
 
 STEP = 1e-5  # of central differences, relative to the parameter, in float64; in float32 1e-2
-_MOST_LEAVES = 40
 _UNROLLED = 5000  # iterations, times unknowns in 10^6, up to which a reference by unrolling is affordable
 
 
@@ -27,44 +28,21 @@ def compare(
     All are about the scalar c·x, with random c in units of x, over the rows that were solved.
     """
     rng = np.random.default_rng(0)
-    dtype = _tree.work_dtype(x)
-    step = STEP if dtype == jnp.float64 else 1e-2
-    size = typical_size(x, case.tolerance)
-    keep = tuple(leaf != 0 for leaf in case.each_row(good))
-    largest = max((float(jnp.max(s)) for s in size if s.size), default=1.0)
-    weights = (rng.normal(size=leaf.shape) / np.sqrt(case.problem.size) for leaf in x)
-    c = tuple(jnp.where(k, jnp.asarray(w, s.dtype) * largest / s, 0) for k, w, s in zip(keep, weights, size))
-
-    chosen = case.smooth[:_MOST_LEAVES]
-    theta = tuple(case.theta[i] for i in chosen)
-    direction = tuple(_direction(rng, leaf) for leaf in theta)
-    program = case.program(solver)
-
-    def everything(values: Leaves) -> Leaves:
-        full = list(case.theta)
-        for i, value in zip(chosen, values):
-            full[i] = value
-        return tuple(full)
-
-    def scalar(x: Leaves) -> jax.Array:
-        return sum((jnp.sum(ci * jnp.where(k, xi, 0)) for ci, k, xi in zip(c, keep, x)), jnp.zeros((), dtype))
-
-    def solved(values: Leaves) -> Leaves:
-        return case.solve(program, everything(values), x).x
-
-    value, pull = jax.vjp(lambda values: scalar(solved(values)), theta)
+    step = step_of(x)
+    along = _Along(case, case.program(solver), x, good, rng)
+    theta, direction = along.theta, tuple(_direction(rng, leaf) for leaf in along.theta)
+    value, pull = jax.vjp(lambda values: along.scalar(along.solved(values)), theta)
     reverse = pull(jnp.ones_like(value))[0]
 
-    @jax.jit
     def push(tangent: Leaves) -> tuple[Leaves, jax.Array]:
-        tangent_x = jax.jvp(solved, (theta,), (tangent,))[1]
-        return tangent_x, scalar(tangent_x)
+        tangent_x = jax.jvp(along.solved, (theta,), (tangent,))[1]
+        return tangent_x, along.scalar(tangent_x)
 
-    unrolled = _unroll(case, everything, theta, scalar, needed)
+    unrolled = _unroll(along, needed)
     parameters = []
-    for k, i in enumerate(chosen):
+    for k, i in enumerate(along.chosen):
         only = tuple(d if j == k else jnp.zeros_like(d) for j, d in enumerate(direction))
-        differences, uncertainty = _differences(lambda v: scalar(solved(v)), theta, only, step)
+        differences, uncertainty = _differences(along.moved, theta, only, step)
         parameters.append(
             Parameter(
                 name=case.names[i],
@@ -76,7 +54,46 @@ def compare(
                 unrolled=None if unrolled is None else _along(unrolled[k], direction[k]),
             )
         )
-    return tuple(parameters), push(direction)[0] if chosen else None, step
+    return tuple(parameters), push(direction)[0] if along.chosen else None, step
+
+
+def step_of(x: Leaves) -> float:
+    """The relative step of the differences."""
+    return STEP if _tree.work_dtype(x) == jnp.float64 else 1e-2
+
+
+class _Along:
+    """c·x as a function of the leaves of θ that are looked at."""
+
+    def __init__(self, case: Case, program: Program, x: Leaves, good: Any, rng: np.random.Generator):
+        self.case, self.program, self.x, self.good = case, program, x, np.asarray(good)
+        self.chosen = case.smooth[:MOST_LEAVES]
+        self.theta = tuple(case.theta[i] for i in self.chosen)
+        size = typical_size(x, case.tolerance)
+        self.keep = tuple(leaf != 0 for leaf in case.each_row(good))
+        largest = max((float(jnp.max(s)) for s in size if s.size), default=1.0)
+        weights = (rng.normal(size=leaf.shape) / np.sqrt(case.problem.size) for leaf in x)
+        each = zip(self.keep, weights, size)
+        self.c = tuple(jnp.where(k, jnp.asarray(w, s.dtype) * largest / s, 0) for k, w, s in each)
+
+    def everything(self, values: Leaves) -> Leaves:
+        full = list(self.case.theta)
+        for i, value in zip(self.chosen, values):
+            full[i] = value
+        return tuple(full)
+
+    def scalar(self, x: Leaves) -> jax.Array:
+        terms = (jnp.sum(ci * jnp.where(k, xi, 0)) for ci, k, xi in zip(self.c, self.keep, x))
+        return sum(terms, jnp.zeros((), _tree.work_dtype(self.x)))
+
+    def solved(self, values: Leaves) -> Leaves:
+        return self.case.solve(self.program, self.everything(values), self.x).x
+
+    def moved(self, values: Leaves) -> float:
+        """NaN where a row is not solved there that is at x: the best point of a failed solve is no solution."""
+        found = self.case.solve(self.program, self.everything(values), self.x)
+        lost = np.any(self.good & ~solved_rows(found.outcome.status))
+        return float("nan") if lost else float(self.scalar(found.x))
 
 
 def _direction(rng: np.random.Generator, leaf: jax.Array) -> jax.Array:
@@ -93,20 +110,22 @@ def _along(gradient: jax.Array, direction: jax.Array) -> float:
 
 def _differences(L: Any, theta: Leaves, direction: Leaves, step: float) -> tuple[float, float]:
     """Central differences, and from those with twice the step how far they may be off."""
-    ahead = lambda h: float(L(_tree.axpy(h, direction, theta)))
+    ahead = lambda h: L(_tree.axpy(h, direction, theta))
     once, twice = ((ahead(h) - ahead(-h)) / (2 * h) for h in (step, 2 * step))
     return once, abs(twice - once)
 
 
-def _unroll(case: Case, everything: Any, theta: Leaves, scalar: Any, needed: int | None) -> Leaves | None:
+def _unroll(along: _Along, needed: int | None) -> Leaves | None:
     """The gradient through plain iteration, where that converges and is affordable."""
+    case = along.case
     if case.problem.kind == "root" or needed is None or case.batch_axis is not None:
         return None
     steps = 2 * needed + 10
     if steps * max(1, case.problem.size / 1e6) > _UNROLLED:
         return None
     program = case.program(Picard(), adjoint=Unrolled(steps))
-    return jax.grad(lambda values: scalar(case.solve(program, everything(values), case.x0).x))(theta)
+    last = lambda values: along.scalar(case.solve(program, along.everything(values), case.x0).x)
+    return jax.grad(last)(along.theta)
 
 
 def solved_rows(status: Any) -> np.ndarray:

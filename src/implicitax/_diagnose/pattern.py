@@ -12,6 +12,7 @@ from .._plan import LEAST
 from .._problem import Call, Kind, Problem, hoist
 from .._problem.pattern import Pattern
 from .convergence import DARK, GREY, INK, LIGHT, figure
+from .shape import described
 
 _POINTS = 20_000  # entries up to which each is a point
 _CELLS = 400  # rows and columns of the picture of more
@@ -47,7 +48,7 @@ def plot_structure(F: Callable[..., Any], x0: PyTree, *args: Any, kind: Kind = "
     problem, theta, *_ = hoist(Call(kind, "plot_structure", F, x0, args))
     created = figure("plot_structure(...)", (5.6, 6.0)) if ax is None else ax.figure
     ax = created.subplots() if ax is None else ax
-    pattern, structure = problem.by_pattern(theta, _described) or (None, None)
+    pattern, structure = problem.by_pattern(theta, described) or (None, None)
     n = problem.size
     if pattern is None:
         ax.set_title(f"{n:,} unknowns\nno pattern was found: A is dense, or products with it")
@@ -60,10 +61,6 @@ def plot_structure(F: Callable[..., Any], x0: PyTree, *args: Any, kind: Kind = "
     ax.set_xlabel("unknown")
     ax.set_ylabel("equation")
     return created
-
-
-def _described(pattern: Pattern, kind: Kind) -> tuple[Pattern, Structure | None]:
-    return pattern, Structure.of(pattern, kind)
 
 
 def _words(n: int, structure: Structure | None) -> str:

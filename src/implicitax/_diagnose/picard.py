@@ -13,6 +13,7 @@ from .record import PlainIteration
 
 STEPS = 500
 _TAIL = 12  # iterations at the end, in which a cycle is sought
+_GROWN = 1e6  # times the first residual: what is not finite after that is too large a number
 _CLOSE = 1e-3  # of a step: two points so close are the same point of a cycle
 
 
@@ -29,7 +30,20 @@ def iterate(case: Case) -> PlainIteration:
     if needed is None and rate is not None and rate < 1 and np.isfinite(errors[-1]):
         needed = STEPS + math.ceil(math.log(float(errors[-1])) / -math.log(rate))
     period = None if converged or where else _period(tail)
-    return PlainIteration(sizes, converged, rate, None if period else needed, period, where)
+    grown = bool(first.size and np.nanmax(whole[: first[0] + 1], initial=0) > _GROWN * np.max(whole[:1]))
+    return PlainIteration(sizes, converged, rate, None if period else needed, period, where, grown)
+
+
+def follow(case: Case, start: Leaves) -> tuple[Leaves, bool]:
+    """Where `STEPS` iterations from somewhere else lead, and whether that is a fixed point."""
+
+    @jax.jit
+    def run(x: Leaves) -> tuple[Leaves, Any]:
+        x = jax.lax.fori_loop(0, STEPS, lambda _, x: _tree.axpy(1, case.problem.residual(x, case.theta), x), x)
+        return x, case.tolerance.error(case.problem.residual(x, case.theta), x)
+
+    x, error = run(start)
+    return x, bool(error <= 1)
 
 
 class _Seen(NamedTuple):

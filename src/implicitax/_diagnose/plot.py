@@ -6,16 +6,21 @@ import numpy as np
 
 from .convergence import DARK, GREY, INK, LIGHT, curve, figure
 from .record import Report
+from .shape import line
 
 _MOST = 12  # parameters
 
 
 def draw(report: Report) -> Any:
-    fig = figure("diagnosis.plot()", (12.6, 4.2))
-    left, middle, right = fig.subplots(1, 3)
+    structured = report.pattern is not None and report.pattern.form != ""
+    count = 4 if structured else 3
+    fig = figure("diagnosis.plot()", (4.2 * count, 4.2))
+    left, middle, right, *last = fig.subplots(1, count)
     _convergence(left, report)
     _eigenvalues(middle, report)
     _derivatives(right, report)
+    for ax in last:
+        _structure(ax, report)
     fig.suptitle(report.verdict, fontsize=10, wrap=True)
     return fig
 
@@ -70,3 +75,14 @@ def _derivatives(ax: Any, report: Report) -> None:
             continue
         ax.plot([1e-13, max(p.uncertainty / size, 1e-13)], [i, i], color=GREY, linewidth=5, alpha=0.5)
         ax.plot(max(p.error, 2e-13), i, "o", color=LIGHT if p.error > 1e-3 else DARK, markersize=7)
+
+
+def _structure(ax: Any, report: Report) -> None:
+    """The shade says how many entries there are."""
+    pattern, n = report.pattern, report.size
+    assert pattern is not None
+    shade = np.where(pattern.picture > 0, np.log1p(pattern.picture), np.nan)
+    ax.imshow(shade, extent=(-0.5, n - 0.5, n - 0.5, -0.5), cmap="viridis_r", interpolation="nearest")
+    ax.set_title(line(pattern, n), fontsize=10)
+    ax.set_xlabel("unknown")
+    ax.set_ylabel("equation")

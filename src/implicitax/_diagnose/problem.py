@@ -11,7 +11,7 @@ from .. import _tree
 from .._errors.keywords import check_kind
 from .._methods import AbstractMethod, Tolerance
 from .._plan import Wanted, structure_of, tolerances
-from .._problem import Call, Kind, Problem, hoist
+from .._problem import Call, Problem, hoist
 from .._problem.pattern import Sparsity
 from .._rule import Found
 from .._solution import Ending, Status, Summary
@@ -20,6 +20,8 @@ from .._tree import Layout, Leaves, is_differentiable, is_dynamic, is_number, pa
 from .record import Attempt
 
 _RUNS = 3  # of which the median time is taken
+_MOST_NUMBERS = 20  # of Python that are tried as arrays
+_BESIDE = 0.01  # of its size, the distance from x0 at which F is run twice, too
 
 
 class Case(NamedTuple):
@@ -32,22 +34,20 @@ class Case(NamedTuple):
     tolerance: Tolerance
     batch_axis: int | None
     pure: bool  # whether F has returned the same for the same, when it was run twice
+    kept: tuple[int, ...] = ()  # which leaves of F and args are Python numbers that F needs as such
     sparsity: Sparsity = None  # of the user's
 
     @classmethod
-    def of(cls, kind: Kind, F: Any, x0: Any, args: tuple[Any, ...], wanted: Wanted) -> "Case":
-        check_kind("diagnose", kind)
-        call = Call(kind, "diagnose", F, x0, args, constraint=wanted.constraint, again=False)
+    def of(cls, call: Call, wanted: Wanted) -> "Case":
+        check_kind("diagnose", call.kind)
+        call, kept = _with_arrays(call)
         problem, theta, x, *_ = hoist(call)
-        other, again, *_ = hoist(call)
-        values = [np.asarray(_tree.ravel(p.residual(x, t))) for p, t in ((problem, theta), (other, again))]
-        names = _names(F, args, problem.num_traced)
+        names = _names(call.F, call.args, problem.num_traced)
         names += tuple(f"closure[{i}]" for i in range(len(theta) - len(names)))
         tolerance = tolerances(problem, wanted).sized(x, wanted.batch_axis)
-        pure = np.array_equal(*values, equal_nan=True)
-        return cls(
-            problem, tuple(map(jnp.asarray, theta)), names, x, tolerance, wanted.batch_axis, pure, wanted.sparsity
-        )
+        theta = tuple(map(jnp.asarray, theta))
+        pure = _is_pure(call, problem, theta, x)
+        return cls(problem, theta, names, x, tolerance, wanted.batch_axis, pure, kept, wanted.sparsity)
 
     @property
     def smooth(self) -> tuple[int, ...]:
@@ -132,10 +132,50 @@ class Case(NamedTuple):
         return sorted(times)[_RUNS // 2]
 
 
+def _is_pure(call: Call, problem: Problem, theta: Leaves, x: Leaves) -> bool:
+    """Whether F gives the same twice, traced once more, at x and beside it: at x itself what differs may be times 0."""
+    other, again, *_ = hoist(call)
+    again = tuple(map(jnp.asarray, again))
+    beside = tuple(leaf * (1 + _BESIDE) + _BESIDE * (leaf == 0) for leaf in x)
+    first, second = jax.jit(problem.residual), jax.jit(other.residual)
+    for at in (x, tuple(b.astype(leaf.dtype) for b, leaf in zip(beside, x))):
+        values = np.asarray(_tree.ravel(first(at, theta))), np.asarray(_tree.ravel(second(at, again)))
+        if not np.array_equal(*values, equal_nan=True):
+            return False
+    return True
+
+
+def _with_arrays(call: Call) -> tuple[Call, tuple[int, ...]]:
+    """Python numbers as arrays, if F needs one as a number: else none would be traced. And which it does need so."""
+    leaves, treedef = jax.tree.flatten((call.F, call.args))
+    numbers = [i for i, leaf in enumerate(leaves) if is_number(leaf)]
+    problem, *_ = hoist(call)
+    if not numbers or _layout(call.F, call.args, problem.num_traced)[1] is is_dynamic:
+        return call, ()
+    kept = []
+    for i in numbers[:_MOST_NUMBERS]:
+        tried = [jnp.asarray(leaf) if i == j else leaf for j, leaf in enumerate(leaves)]
+        F, args = jax.tree.unflatten(treedef, tried)
+        try:
+            hoist(call._replace(F=F, args=args))
+        except TypeError:
+            kept.append(i)
+        else:
+            leaves = tried
+    F, args = jax.tree.unflatten(treedef, leaves)
+    return call._replace(F=F, args=args), tuple(kept)
+
+
+def _layout(F: Any, args: tuple[Any, ...], count: int) -> tuple[Layout, Any]:
+    """That of F and args by which so many leaves were traced, and which of them count as such."""
+    dynamic = is_dynamic
+    layout, leaves = Layout.take((F, args), dynamic)
+    if len(leaves) != count:
+        dynamic = lambda leaf: is_dynamic(leaf) and not is_number(leaf)
+        layout, _ = Layout.take((F, args), dynamic)
+    return layout, dynamic
+
+
 def _names(F: Any, args: tuple[Any, ...], count: int) -> tuple[str, ...]:
     """Those of the arrays that F and args hold, one a real leaf."""
-    for dynamic in (is_dynamic, lambda leaf: is_dynamic(leaf) and not is_number(leaf)):
-        layout, leaves = Layout.take((F, args), dynamic)
-        if len(leaves) == count:
-            break
-    return layout.repeat(path_names(F, "F") + path_names(args, "args"))
+    return _layout(F, args, count)[0].repeat(path_names(F, "F") + path_names(args, "args"))

@@ -28,7 +28,8 @@ class PlainIteration:
     rate: float | None  # by which factor the residual changes with an iteration, in the end
     needed: int | None  # iterations until the residual meets the tolerance; None if it never does
     period: int | None  # of the cycle that it ends in
-    bad: str | None  # where the first value that is not finite arises
+    bad: str | None  # where the first value that is not finite arises,
+    grown: bool = False  # and whether the residual has grown without bounds before
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Local:
     unreached: tuple[str, ...]  # and that no parameter changes
     nonzeros: int | None  # of ∂F/∂x
     blocks: int | None  # independent systems that it falls into
+    total: tuple[str, ...] = ()  # unknowns whose sum F keeps
+    off: float | None = None  # Newton's correction at x, relative to the largest x
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Parameter:
     shape: tuple[int, ...]
     forward: float
     reverse: float
-    differences: float
+    differences: float  # of the solve; NaN where it fails at a parameter that is moved
     uncertainty: float  # of the differences
     unrolled: float | None
 
@@ -88,6 +91,17 @@ class Parameter:
         """Of the implicit derivative, relative to the differences."""
         scale = max(abs(self.differences), abs(self.reverse))
         return abs(self.reverse - self.differences) / scale if scale > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Which entries of ∂R/∂x there may be, read off F."""
+
+    entries: int
+    form: str  # "tridiagonal"; empty where no form serves
+    tangents: int  # of F that fill the matrix
+    used: bool  # whether the default uses it: so many unknowns, and not a batch
+    picture: np.ndarray  # how many entries are in each part of the matrix
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,7 @@ class Report:
     picard: PlainIteration | None = None
     attempts: tuple[Attempt, ...] = ()  # the first is the solver asked for
     local: Local | None = None
+    pattern: Pattern | None = None
     parameters: tuple[Parameter, ...] = ()
     step: float = 0.0  # of the central differences, relative to the parameter
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .record import Report
+from .shape import line
 
 _WIDTH = 100
 _EIGENVALUES = 6
@@ -72,6 +73,7 @@ def _near(report: Report) -> _Table:
         (f"condition of {A}", "" if near.condition is None else f"{near.condition:.3g}"),
         ("the same in units of x", "" if near.condition_scaled is None else f"{near.condition_scaled:.3g}"),
         (f"entries of {J} that are not 0", "" if near.nonzeros is None else f"{near.nonzeros} of {report.size**2}"),
+        ("structure", "" if report.pattern is None else line(report.pattern, report.size)),
         ("independent systems", "" if near.blocks is None else str(near.blocks)),
         ("F does not look at", ", ".join(near.ignored)),
         ("F returns as they are" if fixed else "R does not depend on", ", ".join(near.passed)),

@@ -1,37 +1,37 @@
 """What the numbers mean, in words, and what to do about it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
 from .._tree import is_differentiable
+from . import derivatives, meant, shape
+from .evidence import Evidence, listed
 from .problem import Case
 from .record import ORDER, Attempt, Finding, Local, Parameter, PlainIteration, Severity
 
-_LISTED = 5  # names in a list, before "and 12 more"
 _COUNT = 15  # iterations of plain iteration that a model may be thought to do
-_ILL, _SINGULAR = 1e8, 1e13  # condition in units of x
+_ILL, SINGULAR = 1e8, 1e13  # condition in units of x
+_SAME = ("still", "unclear")  # verdicts that say nothing against a derivative of 0
+_AGREES = 1e-2  # relative error of a derivative up to which it is said that it agrees
+_OFF, _OFF_SINGLE = 1e-4, 3e-2  # Newton's correction, relative to x, beyond which a solution is called inaccurate
 _UNITS = 1e4  # by what factor the condition is worse as it is
-_WRONG = 1e-3  # relative error of a derivative,
-_NEGLIGIBLE = 1e-7  # or relative to the largest of all parameters
-_TRANSPOSED = 1e-6  # difference of forward and reverse mode
 
 
-def findings(
-    case: Case,
-    attempts: tuple[Attempt, ...],
-    picard: PlainIteration | None,
-    local: Local | None,
-    parameters: tuple[Parameter, ...],
-) -> tuple[Finding, ...]:
+def findings(seen: Evidence) -> tuple[Finding, ...]:
     """All of them, the gravest first."""
+    case, local = seen.case, seen.local
     inputs = list(_inputs(case))
-    found = [*inputs, *_solve(case, attempts)]
-    if picard is not None and not inputs:
-        found += _plain(attempts, picard, local)
+    found = [*inputs, *_solve(seen)]
+    if seen.picard is not None and not inputs:
+        found += _plain(seen.attempts, seen.picard, local)
     if local is not None:
-        found += _structure(case, local)
-    found += _derivatives(case, parameters, bool(inputs))
+        found += _structure(seen, local)
+    if seen.pattern is not None and seen.pattern.form:
+        found.append(shape.finding(seen.pattern, case.problem.size))
+    found += derivatives.findings(seen, bool(inputs))
+    if not inputs:
+        found += [*meant.findings(seen), *seen.suspicions]
     return tuple(sorted(found, key=lambda finding: ORDER.index(finding.severity)))
 
 
@@ -43,8 +43,12 @@ def verdict(
         return f"Do not trust this: {first_sentence(errors[0].text)}."
     # Where the parameter matters more than the differences are uncertain.
     errors_known = [p.error for p in parameters if abs(p.differences) > 10 * p.uncertainty]
-    agrees = f", and its gradient agrees with finite differences to {max(errors_known):.0e}" if errors_known else ""
-    return f"The answer is right: max|{_residual(case)}| = {attempts[0].residual:.1e}{agrees}."
+    known = errors_known and max(errors_known) < _AGREES
+    which = "what gradient it has" if any(finding.code == "untraced" for finding in found) else "its gradient"
+    agrees = f", and {which} agrees with finite differences to {max(errors_known):.0e}" if known else ""
+    warnings = {finding.code: None for finding in found if finding.severity == "warning"}
+    look = f" Look at the warnings, though: {', '.join(warnings)}." if warnings else ""
+    return f"The answer is right: max|{_residual(case)}| = {attempts[0].residual:.1e}{agrees}.{look}"
 
 
 def first_sentence(text: str) -> str:
@@ -57,12 +61,6 @@ def _residual(case: Case) -> str:
 
 def _matrix(case: Case) -> str:
     return "I − ∂F/∂x" if case.problem.kind == "fixed_point" else "∂R/∂x"
-
-
-def _list(names: Iterable[object]) -> str:
-    texts = list(map(str, names))
-    more = len(texts) - _LISTED
-    return ", ".join(texts[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _inputs(case: Case) -> Iterator[Finding]:
@@ -78,7 +76,7 @@ def _inputs(case: Case) -> Iterator[Finding]:
     for name, leaf in zip((*case.problem.paths, *case.names), (*case.x0, *case.theta)):
         bad = np.argwhere(~np.isfinite(np.asarray(leaf))) if is_differentiable(leaf) else ()
         if len(bad):
-            places = _list(f"{name}[{', '.join(map(str, place))}]" if leaf.shape else name for place in bad)
+            places = listed(f"{name}[{', '.join(map(str, place))}]" if leaf.shape else name for place in bad)
             yield Finding(
                 "error",
                 "input-not-finite",
@@ -87,8 +85,8 @@ def _inputs(case: Case) -> Iterator[Finding]:
             )
 
 
-def _solve(case: Case, attempts: tuple[Attempt, ...]) -> Iterator[Finding]:
-    asked, *others = attempts
+def _solve(seen: Evidence) -> Iterator[Finding]:
+    case, (asked, *others) = seen.case, seen.attempts
     if asked.success:
         return
     better = next((attempt for attempt in others if attempt.success), None)
@@ -99,7 +97,7 @@ def _solve(case: Case, attempts: tuple[Attempt, ...]) -> Iterator[Finding]:
         yield Finding(
             "error",
             "rows-failed",
-            f"{len(asked.failed_rows)} of {count} rows not solved: {_list(asked.failed_rows)}. "
+            f"{len(asked.failed_rows)} of {count} rows not solved: {listed(asked.failed_rows)}. "
             + (f"The other {solved} are. " if solved else "")
             + f"Look at what the inputs of these rows have in common; or mask them with `sol.success` under "
             f"`throw=False`. What the solver says: {asked.message}{remedy}",
@@ -109,15 +107,46 @@ def _solve(case: Case, attempts: tuple[Attempt, ...]) -> Iterator[Finding]:
             "error",
             "not-converged",
             f"{asked.name} has not solved it after {asked.nit} iterations: max|{_residual(case)}| = "
-            f"{asked.residual:.2g}, the largest at {asked.worst}. {asked.message}{remedy}",
+            f"{asked.residual:.2g}, the largest at {asked.worst}. {_why(seen, better)}{remedy}",
         )
+
+
+def _why(seen: Evidence, better: Attempt | None) -> str:
+    """What is known about why it is not solved; where nothing is, what the solver says."""
+    fixed, local, jump = seen.case.problem.kind == "fixed_point", seen.local, seen.jump
+    if fixed and better and local and np.all(np.isfinite(local.eigenvalues)) and local.complete:
+        real = float(np.max(np.real(local.eigenvalues)))
+        if real > 1:
+            return (
+                f"There is a fixed point, but an unstable one: ∂F/∂x has the eigenvalue {real:.3g} there, above 1, so "
+                "plain iteration, damped or not, moves away from it, and the default follows that. If it is the one "
+                "that you want, use ix.Newton(), or `ix.root` of F(x) − x."
+            )
+    plain = seen.picard
+    if plain is not None and seen.attempts[0].name == "Picard" and (plain.period or plain.needed is None):
+        return "More iterations would not help, as is said below."
+    if jump is not None:
+        return (
+            f"{'F' if fixed else 'R'} jumps: where {jump.place} is {jump.x:.6g} it changes by "
+            f"{abs(jump.change):.3g} between neighbouring numbers, and the residual changes its sign. So there is no "
+            f"{'fixed point' if fixed else 'root'} between the two: replace the comparison, or what else jumps, by a "
+            "smooth transition."
+        )
+    return seen.attempts[0].message
 
 
 def _plain(attempts: tuple[Attempt, ...], picard: PlainIteration, local: Local | None) -> Iterator[Finding]:
     severity: Severity = "error" if attempts[0].name.startswith("Picard") and not attempts[0].success else "note"
     solved = next((a for a in attempts if a.success and not a.name.startswith("Picard")), None)
     instead = f"ix.{solved.call} converges in {solved.nfev} evaluations." if solved else "Try ix.Auto()."
-    if picard.bad is not None:
+    if picard.bad is not None and picard.grown:
+        yield Finding(
+            severity,
+            "picard-diverges",
+            f"Plain iteration does not converge: it grows beyond all numbers, in {picard.bad}.{_eigenvalue(local)} "
+            f"{instead}",
+        )
+    elif picard.bad is not None:
         yield Finding(
             severity,
             "picard-not-finite",
@@ -156,25 +185,31 @@ def _eigenvalue(local: Local | None) -> str:
     return f"{text}; with damping below {damping:.2g}, as in ix.Picard({0.8 * damping:.1g}), it converges."
 
 
-def _structure(case: Case, local: Local) -> Iterator[Finding]:
+def _structure(seen: Evidence, local: Local) -> Iterator[Finding]:
+    case = seen.case
     fixed = case.problem.kind == "fixed_point"
-    if fixed and set(local.ignored) == set(case.problem.paths):
+    # A derivative of 0 is no proof: of some leaves F has been found to change with them.
+    changes = {moved.name.partition("[")[0] for moved in seen.moved if moved.state and moved.verdict not in _SAME}
+    changes |= {moved.name for moved in seen.moved if moved.state and moved.verdict not in _SAME}
+    ignored = tuple(name for name in local.ignored if name not in changes)
+    if fixed and set(ignored) == set(case.problem.paths):
         yield Finding(
             "error",
             "state-ignored",
-            f"F does not depend on its state: ∂F/∂x = 0 for all of {_list(case.problem.paths)}. So the answer is one "
+            f"F does not depend on its state: ∂F/∂x = 0 for all of {listed(case.problem.paths)}. So the answer is one "
             "evaluation of F, and its implicit derivative that of one step. If the model iterates, what it carries "
             "from one iteration to the next is something else: make that x0, and return it from F.",
         )
         return
-    if local.ignored:
+    if ignored:
         yield Finding(
             "note",
             "leaf-ignored",
-            f"F does not depend on {_list(local.ignored)}: outputs rather than unknowns. That is no mistake.",
+            f"F does not depend on {listed(ignored)}: outputs rather than unknowns. That is no mistake, if they are "
+            "meant as such.",
         )
     if local.passed:
-        paths = _list(local.passed)
+        paths = listed(local.passed)
         yield Finding(
             "error",
             "passed-through",
@@ -184,9 +219,11 @@ def _structure(case: Case, local: Local) -> Iterator[Finding]:
         )
     else:
         yield from _condition(case, local)
-    if local.unreached:
-        yield Finding("note", "unreached", f"No parameter changes {_list(local.unreached)}.")
-    if local.blocks and local.blocks > 1 and case.batch_axis is None and not local.ignored:
+        yield from _accuracy(seen, local)
+    cut = [moved for moved in seen.moved if moved.verdict in ("cut", "steps", "wrong", "undefined")]
+    if local.unreached and not cut:
+        yield Finding("note", "unreached", f"No parameter changes {listed(local.unreached)}.")
+    if local.blocks and local.blocks > 1 and case.batch_axis is None and not ignored:
         yield Finding(
             "note",
             "independent",
@@ -200,12 +237,18 @@ def _condition(case: Case, local: Local) -> Iterator[Finding]:
     if plain is None or scaled is None:
         return
     if scaled > _ILL:
-        singular = scaled > _SINGULAR
+        singular = scaled > SINGULAR
+        look = "Look for equations that say the same twice, a double root, an unknown that nothing depends on."
+        if local.total:
+            look = (
+                f"F keeps the total of {listed(local.total)}, whatever it is: so there is a solution for each. Say "
+                "which is meant by `constraint=lambda x, *args: ...`, 0 where the total is right."
+            )
         yield Finding(
             "error" if singular else "warning",
             "singular" if singular else "ill-conditioned",
-            f"{_matrix(case)} has the condition {scaled:.1e} in units of x, so the equations hardly determine x. Look "
-            "for equations that say the same twice, a double root, an unknown that nothing depends on.",
+            f"{_matrix(case)} has the condition {scaled:.1e} in units of x, so the equations hardly determine x. "
+            f"{look}",
         )
     elif plain > _UNITS * scaled:
         yield Finding(
@@ -216,52 +259,15 @@ def _condition(case: Case, local: Local) -> Iterator[Finding]:
         )
 
 
-def _derivatives(case: Case, parameters: tuple[Parameter, ...], bad_input: bool) -> Iterator[Finding]:
-    largest = max((abs(p.differences) for p in parameters if np.isfinite(p.differences)), default=0.0)
-    undefined = [p.name for p in parameters if not np.isfinite(p.reverse)]
-    if undefined:
-        cause = f"{_matrix(case)} is singular at x, or F has an infinite derivative there."
-        if bad_input:
-            cause = (
-                "0 · NaN is NaN, so an input that is NaN spoils what all rows share, though its row is left out. Put "
-                "any number in its place before the call, and leave out the row after it."
-            )
-        names = _list(undefined)
-        yield Finding("error", "gradient-undefined", f"There is no gradient with respect to {names}: {cause}")
-    for p in parameters:
-        if not (np.isfinite(p.reverse) and np.isfinite(p.differences)):
-            continue
-        size = max(abs(p.reverse), abs(p.differences))
-        if abs(p.reverse - p.differences) > max(10 * p.uncertainty, _WRONG * size, _NEGLIGIBLE * largest):
-            yield _wrong(p)
-        elif abs(p.forward - p.reverse) > _TRANSPOSED * max(size, 1e-3 * largest):
-            yield Finding(
-                "error",
-                "not-transposed",
-                f"Forward and reverse mode differ for {p.name}: {p.forward:.8g} and {p.reverse:.8g}. A custom "
-                "derivative rule inside F may not be linear, or a linear solver needs more steps.",
-            )
-    idle = [p.name for p in parameters if p.differences == 0 == p.reverse]
-    if idle:
-        yield Finding("note", "no-influence", f"Without influence on x: {_list(idle)}.")
-    others = [name for i, name in enumerate(case.names) if i not in case.smooth]
-    if others:
-        yield Finding("note", "not-differentiable", f"Integers, without a derivative: {_list(others)}.")
-
-
-def _wrong(p: Parameter) -> Finding:
-    if p.reverse == 0:
-        return Finding(
-            "error",
-            "derivative-cut",
-            f"The derivative with respect to {p.name} is cut off inside F: by finite differences x changes by "
-            f"{p.differences:.3g}, by the derivative of F not at all. Look for `stop_gradient`, a `custom_jvp` or "
-            "`custom_vjp` that drops this argument, a conversion to NumPy or to an integer.",
-        )
-    return Finding(
-        "error",
-        "derivative-wrong",
-        f"The derivative with respect to {p.name} is wrong: {p.reverse:.5g}, by finite differences "
-        f"{p.differences:.5g}. What F says of its derivative is not that of its values: look for a custom derivative "
-        "rule, `stop_gradient` on a part, or a kink of F close to x.",
+def _accuracy(seen: Evidence, local: Local) -> Iterator[Finding]:
+    """The residual may meet the tolerance where x is far from a solution, and where there is none."""
+    allowed = _OFF if seen.case.x0[0].dtype == np.float64 else _OFF_SINGLE
+    if local.off is None or local.off <= allowed or (local.condition_scaled or 0) > SINGULAR:
+        return
+    yield Finding(
+        "warning",
+        "inaccurate",
+        f"max|{_residual(seen.case)}| meets the tolerance, but Newton's correction is {local.off:.1g} of the size of "
+        "x: by so much x may be off. Where plain iteration is slow a small residual means little; a map that creeps to "
+        "infinity has no fixed point at all. Compare with a smaller `rtol`, or with ix.Newton().",
     )

@@ -163,7 +163,8 @@ class Problem:
 
 def _known(leaf: Any, struct: jax.ShapeDtypeStruct) -> Any:
     """An array of integers or truth values, if it has its values; of any other leaf the shape and dtype."""
-    if isinstance(leaf, Tracer) or jnp.issubdtype(struct.dtype, jnp.inexact) or np.shape(leaf) != struct.shape:
+    known = jnp.issubdtype(struct.dtype, jnp.integer) or struct.dtype == bool  # and no key of `jax.random`
+    if isinstance(leaf, Tracer) or not known or np.shape(leaf) != struct.shape:
         return struct
     return np.asarray(leaf, struct.dtype)
 

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import _tree, _xla
-from .._errors import needs_value
 from .._errors.call import cannot_call, check_constraint, check_guess
 from .._errors.problem import check_conditions, check_dependence, check_output, check_pair, check_residuals
+from .._errors.python import of_python, wants_numbers
 from .._tree import Layout, Leaves, is_complex, is_dynamic, is_number, is_unknown, path_names, shape_of, to_real
 from .call import Call, Hoisted
 from .constraint import condition, correction
@@ -67,15 +67,25 @@ def hoist(call: Call) -> Hoisted:
     check_guess(call.function, call.F, call.x0)
     check_constraint(call.function, call.constraint)
     try:
-        return _hoist(call, is_dynamic)
-    except needs_value:
-        # F uses a Python float of its own as a number (`if self.alpha > 3`, `math.sqrt(self.alpha)`).
-        return _hoist(call, lambda leaf: is_dynamic(leaf) and not is_number(leaf))
-    except TypeError as error:
-        other = cannot_call(call.function, call.F, error, call.x0, call.args)
+        return _as_numbers_may_be(call)
+    except Exception as error:
+        said = of_python(call.function, error)
+        if said is not None:
+            raise said from None
+        other = cannot_call(call.function, call.F, error, call.x0, call.args) if isinstance(error, TypeError) else error
         if other is error:
             raise
         raise other from error
+
+
+def _as_numbers_may_be(call: Call) -> Hoisted:
+    try:
+        return _hoist(call, is_dynamic)
+    except Exception as error:
+        if not wants_numbers(error):
+            raise
+    # F uses a Python float of its own as a number (`if self.alpha > 3`, `math.sqrt(self.alpha)`).
+    return _hoist(call, lambda leaf: is_dynamic(leaf) and not is_number(leaf))
 
 
 def _hoist(call: Call, dynamic: Callable[[Any], bool]) -> Hoisted:
