@@ -3,6 +3,7 @@
 A script is made of cells, as editors know them: `# %% [markdown]` begins a text in comments, `# %%` a piece of code.
 """
 
+import html
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import latex2mathml.converter
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -28,6 +30,7 @@ PAGES |= {f"docs/{path.name}": path.name for path in (ROOT / "docs").glob("*.md"
 
 CELL = re.compile(r"^# %%(.*)\n", re.MULTILINE)
 LINK = re.compile(r"\[([^\]\n]*)\]\(([\w./-]+)\)")
+MATH = re.compile(r"\$<code>(.*?)</code>\$", re.DOTALL)
 END = "\x1e"  # ASCII's record separator: printed where a cell begins
 
 
@@ -52,6 +55,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         return text if (ROOT / target).exists() else link[0]
 
     return LINK.sub(move, markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Mathematics, which GitHub too takes between $` and `$, as MathML: a browser typesets it by itself."""
+    return MATH.sub(lambda found: latex2mathml.converter.convert(html.unescape(found[1])), content)
 
 
 def from_script(path: Path) -> str:

@@ -6,15 +6,18 @@
 # temperature T (K), intercellular CO₂ c_i (µmol mol⁻¹), stomatal conductance g_s (mol m⁻² s⁻¹) and net assimilation A
 # (µmol m⁻² s⁻¹). All fluxes are per leaf area of one layer and class. Here are the standard equations:
 #
-# - Assimilation: A is the smaller of V_cmax (c_i − Γ*)/(c_i + K_m) and J/4 (c_i − Γ*)/(c_i + 2Γ*), less respiration R_d
+# - Assimilation, the smaller of what the enzyme and the light allow, less respiration:
+#   $`A = \min\left( V_\mathrm{cmax} \frac{c_i - \Gamma^*}{c_i + K_m},\
+#   \frac{J}{4} \frac{c_i - \Gamma^*}{c_i + 2\Gamma^*} \right) - R_d`$
 #   (Farquhar, von Caemmerer and Berry 1980, doi:10.1007/BF00386231), with temperature responses
-#   exp(ΔH (T − 298.15)/(298.15 R T)) (Bernacchi et al. 2001, doi:10.1111/j.1365-3040.2001.00668.x).
-# - Stomata: g_s = g₀ + g₁ A h_s / c_s, with humidity and CO₂ at the leaf's surface (Ball, Woodrow and Berry 1987,
+#   $`\exp \frac{\Delta H\,(T - 298.15)}{298.15\,R\,T}`$ (Bernacchi et al. 2001, doi:10.1111/j.1365-3040.2001.00668.x).
+# - Stomata: $`g_s = g_0 + g_1 A h_s / c_s`$, with humidity and CO₂ at the leaf's surface (Ball, Woodrow and Berry 1987,
 #   doi:10.1007/978-94-017-0519-6_48).
-# - Boundary layer: 1.4 · 0.135 √(u/d) for heat and 1.4 · 0.147 √(u/d) for water vapour on each side, in mol m⁻² s⁻¹
-#   (Campbell and Norman 1998, doi:10.1007/978-1-4612-1626-1); vapour passes on one side only.
-# - Energy: R_n = c_p (g_H + g_r)(T − T_a) + λE (Leuning et al. 1995, doi:10.1111/j.1365-3040.1995.tb00628.x).
-# - Light: beam e^(−k_b L), diffuse e^(−k_d L), sunlit and shaded leaves apart (de Pury and Farquhar 1997,
+# - Boundary layer: $`1.4 \cdot 0.135 \sqrt{u/d}`$ for heat and $`1.4 \cdot 0.147 \sqrt{u/d}`$ for water vapour on each
+#   side, in mol m⁻² s⁻¹ (Campbell and Norman 1998, doi:10.1007/978-1-4612-1626-1); vapour passes on one side only.
+# - Energy: $`R_n = c_p (g_H + g_r)(T - T_a) + \lambda E`$ (Leuning et al. 1995,
+#   doi:10.1111/j.1365-3040.1995.tb00628.x).
+# - Light: beam $`e^{-k_b L}`$, diffuse $`e^{-k_d L}`$, sunlit and shaded leaves apart (de Pury and Farquhar 1997,
 #   doi:10.1111/j.1365-3040.1997.00094.x).
 #
 # There is one such system for each half-hour, layer, and class of leaves. `python examples/canopy.py --full` solves
