@@ -7,8 +7,8 @@
 # (µmol m⁻² s⁻¹). All fluxes are per leaf area of one layer and class. Here are the standard equations:
 #
 # - Assimilation, the smaller of what the enzyme and the light allow, less respiration:
-#   $`A = \min\left( V_\mathrm{cmax} \frac{c_i - \Gamma^*}{c_i + K_m},\
-#   \frac{J}{4} \frac{c_i - \Gamma^*}{c_i + 2\Gamma^*} \right) - R_d`$
+#   $`A = \min\left( V_\mathrm{cmax} \frac{c_i - \Gamma^*}{c_i + K_m},
+#   \quad \frac{J}{4} \frac{c_i - \Gamma^*}{c_i + 2\Gamma^*} \right) - R_d`$
 #   (Farquhar, von Caemmerer and Berry 1980, doi:10.1007/BF00386231), with temperature responses
 #   $`\exp \frac{\Delta H\,(T - 298.15)}{298.15\,R\,T}`$ (Bernacchi et al. 2001, doi:10.1111/j.1365-3040.2001.00668.x).
 # - Stomata: $`g_s = g_0 + g_1 A h_s / c_s`$, with humidity and CO₂ at the leaf's surface (Ball, Woodrow and Berry 1987,
