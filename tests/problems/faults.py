@@ -264,6 +264,16 @@ def air_in_celsius() -> Any:
     return F, 300.0, (25.0, 400.0), {}
 
 
+@fault("is 25 in the guess and", "The guess may be in °C.", unsaid=("args[0] may be in °C",), gradient=False)
+def guess_in_celsius_beside_a_concentration() -> Any:
+    def leaf(s, v_max, air):
+        fixed = v_max * s["c"] / (s["c"] + 500) * jnp.exp(-(((s["T"] - 298) / 15) ** 2))
+        conductance = 0.01 + 9 * fixed / 400
+        return {"T": air + 10 - 20 * conductance, "c": 400 - fixed / conductance}
+
+    return leaf, {"T": 25.0, "c": 300.0}, (46.0, 295.0), {}
+
+
 @fault("273.15", "may be in °C", gradient=False)
 def guess_in_celsius() -> Any:
     return lambda T, air: air + 4 / (1 + jnp.exp((T - 301) / 6)), 25.0, (299.0,), {}

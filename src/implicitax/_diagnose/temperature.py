@@ -85,6 +85,7 @@ def _apart(case: Case, solver: Any, found: Found | None) -> Iterator[Finding]:
             "kelvin and °C. "
         )
         which = "The guess may be in °C." if celsius[first] else "A parameter may be in °C."
+        kelvin = kelvin & marked & ~celsius[first]  # what else has such a value in the guess may be no temperature
     elif kelvin.any():
         text, which = "", ""
     else:
