@@ -267,7 +267,7 @@ def test_what_is_no_form():
     rng = np.random.default_rng(9)
     n = 200
     scattered = sp.coo_array((rng.random((n, n)) < 0.03) + np.eye(n))
-    for pattern in (np.ones((80, 80)), scattered, chain(60, 2), chain(16, 1)):
+    for pattern in (np.ones((80, 80)), np.ones((700, 700)), scattered, chain(60, 2), chain(16, 1)):
         rows, cols = entries(sp.coo_array(pattern))
         assert forms.choose_form(rows, cols, pattern.shape[0]) is None
     # A grid in two dimensions is a chain of blocks, one for each of its diagonals, whatever the order of its unknowns.

@@ -161,7 +161,10 @@ class _Guarded:
         try:
             return run()
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0][:300]
+            lines = str(error).strip().split("\n")
+            traced = any(line.startswith("Traceback") for line in lines)  # of a callback: what it is ends it
+            reason = next((line for line in reversed(lines) if line[:1].strip()), lines[0]) if traced else lines[0]
+            reason = reason[:300]
             self.missing.append(Finding(severity, "missing", f"No {stage}: {type(error).__name__}: {reason}"))
             return otherwise
 

@@ -5,7 +5,7 @@ Nothing is solved here. So what is found is F's own, and not that of a solver, o
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ class Moved:
     says: float  # the largest component, in units of x, of the derivative that F has by its rules,
     changes: float  # and of that which its values have
     partly: bool = False  # whether these are some entries of an input only
+    hides: bool = False  # whether a component changes that does not by its derivative
 
     @property
     def flat(self) -> bool:
@@ -55,7 +56,10 @@ class Part(NamedTuple):
 
 
 def look(at: Evaluated, x: Leaves) -> tuple[Moved, ...]:
-    """Every leaf of x, and of θ as long as there is time."""
+    """Every leaf of x, and of θ as long as there is time; nothing where F has no derivative, which is said elsewhere."""
+    problem, moving = at.case.problem, tuple(at.chosen)
+    if problem.lacks(moving, reverse=False) and problem.lacks(moving, reverse=True):
+        return ()
     found = []
     rng, start = np.random.default_rng(3), time.perf_counter()
     noise = _noise(at, x)
@@ -170,9 +174,11 @@ class _Line:
         floor = np.maximum(rounding, 1e-6 * largest * self.units)
         off = np.abs(middle - says) > np.maximum(10 * spread, _WRONG * size) + floor
         kinks = np.abs(ahead[0] + behind[0] - 2 * self.start) / h[0] > _CLEAR * size + 2 * rounding
-        if not np.any(off & ~kinks & (spread <= _CLEAR * size + floor)):
+        clear = off & ~kinks & (spread <= _CLEAR * size + floor)
+        if not np.any(clear):
             return self._found("agrees", says, middle)
-        return self._found("cut" if np.all(says == 0) else "wrong", says, middle)
+        found = self._found("cut" if np.all(says == 0) else "wrong", says, middle)
+        return replace(found, hides=bool(np.any(clear & (says == 0))))
 
     def _farther(self) -> Moved:
         """F does not change nearby: where it begins to, and whether by a jump."""

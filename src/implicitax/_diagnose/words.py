@@ -220,7 +220,7 @@ def _structure(seen: Evidence, local: Local) -> Iterator[Finding]:
     else:
         yield from _condition(case, local)
         yield from _accuracy(seen, local)
-    cut = [moved for moved in seen.moved if moved.verdict in ("cut", "steps", "wrong", "undefined")]
+    cut = [moved for moved in seen.moved if moved.verdict in ("steps", "undefined") or moved.hides]
     if local.unreached and not cut:
         yield Finding("note", "unreached", f"No parameter changes {listed(local.unreached)}.")
     if local.blocks and local.blocks > 1 and case.batch_axis is None and not ignored:

@@ -38,6 +38,8 @@ class Elimination(NamedTuple):
         graph = csc_array(pattern + pattern.T)
         dense = is_dense(np.diff(graph.indptr))
         rest = np.flatnonzero(~dense)
+        if (n - rest.size) * _SHARE > n:
+            return None
         inner = graph if rest.size == n else csc_array(graph[rest][:, rest])
         if n > _LARGE and half_width(*place_narrowly(inner)[np.stack(inner.nonzero())]) > n // _SHARE:
             return None
