@@ -56,7 +56,7 @@ class Part(NamedTuple):
 
 
 def look(at: Evaluated, x: Leaves) -> tuple[Moved, ...]:
-    """Every leaf of x, and of θ as long as there is time; nothing where F has no derivative, which is said elsewhere."""
+    """Every leaf of x, and of θ as long as there is time; nothing where F has no derivative: that is said elsewhere."""
     problem, moving = at.case.problem, tuple(at.chosen)
     if problem.lacks(moving, reverse=False) and problem.lacks(moving, reverse=True):
         return ()
