@@ -52,6 +52,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         text, target = link[1], link[2].removeprefix("../")
         if target in PAGES:
             return f"[{text}]({PAGES[target]})"
+        if target.startswith("docs/images/"):
+            return f"[{text}]({target.removeprefix('docs/')})"
         return text if (ROOT / target).exists() else link[0]
 
     return LINK.sub(move, markdown)
