@@ -100,16 +100,8 @@ def fill(x, a):
     return a * x
 
 
-def product_with_a_list(x, a):
-    return x * [a, a]
-
-
 def product_with_text(x, a):
     return x * a * "2"
-
-
-def nothing(x, a):
-    return a * x + print()
 
 
 CASES = [
@@ -129,14 +121,12 @@ CASES = [
     (in_place, "an assignment into an array of JAX", "`x[0] = 2.0`", "Write `x = x.at[0].set(2.0)`."),
     (in_place_sum, "an assignment into an array of JAX", "`x[1] += a`", "Write `x = x.at[1].add(a)`."),
     (index, "an index or a count of Python", "[x[0].astype(int)]", "`jnp.asarray(values)[i]`"),
-    (product_with_a_list, "`*` of an array and a list", "`return x * [a, a]`", "`jnp.array(values)`"),
     (
         product_with_text,
         "an index or a count of Python, or so many times a list or a text",
         '* a * "2"',
         "`jnp.array(v",
     ),
-    (nothing, "`+` of an array and None", "`return a * x + print()`", "a function that returns nothing"),
     (count, "an index or a count of Python", "range(x[0])", "`jax.lax.fori_loop`"),
     (expit, "a function of NumPy or SciPy", "scipy.special.expit(x)", "`jax.scipy`"),
     (fill, "`.fill`, which arrays of JAX do not have", "`x.fill(0.0)`", "counterpart in `jax.numpy`"),

@@ -12,7 +12,6 @@ from .raising import mistake, needs_value
 
 _ASSIGNED = re.compile(r"^(\w+)\[(.+?)\]\s*([-+*/]?)=\s*([^=].*)$")
 _NUMPY = re.compile(r"\b(?:np|numpy)\.((?:\w+\.)*\w+)")
-_OPERANDS = re.compile(r"unsupported operand type\(s\) for (\S+?):? '(.+?)' and '(.+?)'")
 _WHERE = "jnp.where"  # in the user's code: ours calls `_xla.where`
 _METHOD = {"": "set({})", "+": "add({})", "-": "add(-({}))", "*": "multiply({})", "/": "divide({})"}
 _OTHER_NAMES = {"fabs": "abs", "fsum": "sum", "erf": None, "gamma": None}  # of `math` in `jax.numpy`
@@ -63,9 +62,6 @@ def _said(error: Exception, source: str) -> _Said | None:
         return _of_number(source)
     if wants_numbers(error):
         return _of_buffer()
-    if isinstance(error, TypeError) and "Tracer" in text and (found := _OPERANDS.search(text)):
-        other = next((name for name in found.groups()[1:] if "Tracer" not in name), None)
-        return None if other is None else _of_operand(found[1], other)
     if isinstance(error, TypeError) and "immutable" in text and "JAX" in text:
         return _of_assignment(source)
     if isinstance(error, AttributeError) and "Tracer has no attribute" in text:
@@ -123,15 +119,6 @@ def _of_buffer() -> _Said:
         "`buffer = buffer.at[i].set(value)`."
     )
     return _Said("an assignment into an array of NumPy", remedy)
-
-
-def _of_operand(operator: str, other: str) -> _Said:
-    remedy = {
-        "NoneType": "Look for an argument that was not given, or a function that returns nothing.",
-        "dict": "Take an entry of it, or `jax.tree.map` over it.",
-        "str": "Give a number.",
-    }.get(other, "Make an array of it: `jnp.array(values)`.")
-    return _Said(f"`{operator}` of an array and {'None' if other == 'NoneType' else f'a {other}'}", remedy)
 
 
 def _of_assignment(source: str) -> _Said:
