@@ -24,7 +24,7 @@ def look(case: Case) -> Pattern | None:
     return Pattern(
         entries=int(entries.entries),
         form="" if structure is None else structure.form.describe(),
-        tangents=n if structure is None else int(structure.colouring.count),
+        tangents=n if structure is None else structure.colouring.cost,
         used=n > LEAST and structure is not None and case.batch_axis is None,
         picture=counts.astype(int),
     )

@@ -26,13 +26,13 @@ _SHARE = 8  # a band wider than this part of n is no band
 
 def choose_form(rows: np.ndarray, cols: np.ndarray, n: int) -> Form | None:
     """The form of the pattern with entries at (rows[k], cols[k]), or None: dense or another way is better."""
-    if n <= (FEW if half_width(rows, cols) == 1 else DENSE):
+    given, order, width = (rows, cols), None, half_width(rows, cols)
+    if n <= (FEW if width == 1 else DENSE):
         return None
     graph = csr_array((np.ones(rows.size, bool), (rows, cols)), shape=(n, n))
     count, labels = connected_components(graph, directed=True, connection="weak")
     if count > 1 and np.bincount(labels).max() <= LARGEST_BLOCK:
         return Blocks((rows, cols), labels)
-    given, order, width = (rows, cols), None, half_width(rows, cols)
     # A band with gaps may be narrower in another order: two species stacked have half the unknowns between them.
     if width > 1 and rows.size < 0.75 * (2 * width + 1) * n:
         place = place_narrowly(graph + graph.T)

@@ -11,6 +11,7 @@ import lineax as lx
 from jaxtyping import Array, PyTree
 
 from .. import _tree, _xla
+from .._problem.slopes import runs
 from .._tree import Leaves
 from .dense import DenseLU
 
@@ -46,7 +47,7 @@ class Krylov(lx.AbstractLinearSolver[lx.AbstractLinearOperator]):
         if transpose:
             pull = jax.linear_transpose(near, structure)
             near = lambda v: pull(v)[0]
-            if not _has_transpose(near, structure):
+            if not runs(near, structure):
                 return {}
         scaled = lambda v: _tree.mul(inverse, near(_tree.mul(scale, v)))
         return {"preconditioner": lx.FunctionLinearOperator(scaled, structure)}
@@ -92,11 +93,3 @@ class Krylov(lx.AbstractLinearSolver[lx.AbstractLinearOperator]):
 
     def assume_full_rank(self) -> bool:
         return True
-
-
-def _has_transpose(pull: Callable[[Any], Any], structure: tuple[Any, ...]) -> bool:
-    try:
-        jax.eval_shape(pull, structure)
-    except Exception:  # whatever a rule of the user raises
-        return False
-    return True

@@ -64,7 +64,7 @@ def has_tangents(function: Function, x: Any, theta: Any) -> bool:
 
     # With `vmap`, or a rule for reverse mode only is not noticed before it is lowered.
     lanes = tuple(jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype) for leaf in x)
-    return _runs(jax.vmap(tangent, (None, 0, None)), x, lanes, theta)
+    return runs(jax.vmap(tangent, (None, 0, None)), x, lanes, theta)
 
 
 def has_derivative(function: Function, moving: Sequence[int], reverse: bool, x: Any, theta: Any) -> bool:
@@ -81,10 +81,11 @@ def has_derivative(function: Function, moving: Sequence[int], reverse: bool, x: 
             return pullback(jax.tree.map(jnp.zeros_like, out))
         return jax.jvp(lambda x, smooth: part(x, smooth, theta), (x, smooth), (x, smooth))[1]
 
-    return _runs(derivative, x, tuple(theta[i] for i in moving), theta)
+    return runs(derivative, x, tuple(theta[i] for i in moving), theta)
 
 
-def _runs(function: Callable[..., Any], *structs: Any) -> bool:
+def runs(function: Callable[..., Any], *structs: Any) -> bool:
+    """Whether JAX can trace the function; what it raises if not is not of one class."""
     try:
         jax.eval_shape(function, *structs)
     except Exception:  # whatever a rule of the user raises
@@ -177,7 +178,7 @@ def by_differences(function: Callable[[Leaves], tuple[Leaves, Any]]) -> Callable
 def _for_lanes(function: Callable[[Leaves], Any], x: Leaves) -> Callable[[Leaves], Any]:
     """Under `vmap` lane after lane, if it cannot be otherwise: as a rule a callback is written for one."""
     lanes = tuple(jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype) for leaf in x)
-    return function if _runs(jax.vmap(function), lanes) else jax.custom_batching.sequential_vmap(function)
+    return function if runs(jax.vmap(function), lanes) else jax.custom_batching.sequential_vmap(function)
 
 
 def _relative(v: Any, x: Any) -> Any:
